@@ -1,0 +1,67 @@
+import type { Conversation, Usage } from "./types";
+
+/** Frames of `/ws`. Offsets count bytes of UTF-8, never characters. */
+export type ClientFrame =
+  | { type: "auth"; access_token: string }
+  | SendFrame
+  | RegenerateFrame
+  | { type: "subscribe"; generation_id: string; offset: number }
+  | { type: "unsubscribe"; generation_id: string }
+  | { type: "cancel"; generation_id: string };
+
+/** `id` is made here and is also the idempotency key: a repeated frame starts nothing twice. */
+export interface SendFrame {
+  type: "send";
+  id: string;
+  conversation_id: string | null;
+  content: string;
+  /** Absent: the conversation's head. Null: a new root. */
+  parent_id?: string | null;
+  model?: string;
+}
+
+export interface RegenerateFrame {
+  type: "regenerate";
+  id: string;
+  conversation_id: string;
+  /** The user message to answer again. */
+  parent_id: string;
+  model?: string;
+}
+
+export interface Accepted {
+  type: "accepted";
+  id: string;
+  conversation_id: string;
+  message_id: string;
+  assistant_message_id: string;
+  generation_id: string;
+}
+
+export type AnswerFrame =
+  | { type: "queued"; generation_id: string; position: number; eta_ms: number | null }
+  | { type: "delta"; generation_id: string; epoch: number; offset: number; text: string }
+  | { type: "done"; generation_id: string; offset: number; usage: Usage | null; status: string }
+  | { type: "interrupted"; generation_id: string; reason: string }
+  | { type: "resync"; generation_id: string; epoch: number; offset: number; text: string };
+
+export type ServerFrame =
+  | { type: "ready"; user_id: string; expires_at: string }
+  | Accepted
+  | AnswerFrame
+  | { type: "conversation"; conversation: Conversation }
+  | { type: "conversation_deleted"; id: string }
+  | { type: "error"; id?: string | null; generation_id?: string; code: string; message: string };
+
+export const CLOSE_UNAUTHORIZED = 4401;
+
+/** A frame as text, or null for what a newer server may say and we do not know. */
+export function parseFrame(text: string): ServerFrame | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null && "type" in value) return value as ServerFrame;
+  } catch {
+    // Not JSON: ignored like any unknown frame.
+  }
+  return null;
+}
