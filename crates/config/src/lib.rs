@@ -1,0 +1,90 @@
+//! Jarvis' configuration: one struct per section, filled from defaults, `jarvis.toml`, the
+//! environment and flags (later wins), and checked as a whole before any port is bound.
+//!
+//! Every key is reachable in three ways, all made from the same table:
+//!
+//! | where | spelling |
+//! |---|---|
+//! | `jarvis.toml` | `max_queue = 64` under `[engine]` |
+//! | environment | `JARVIS_ENGINE_MAX_QUEUE=64` (`JARVIS_`, section, key, in capitals; lists are comma separated) |
+//! | flag | where the command line offers one (`--max-queue 64`) |
+//!
+//! A key that does not exist is an error that names the nearest one and where the mistake stands.
+//! A secret may also be given as a file (`auth.secret_file`), and is never printed.
+
+mod aliases;
+mod auth;
+mod data;
+mod engine;
+mod keys;
+mod limits;
+mod listen;
+mod load;
+mod log;
+mod nodes;
+mod problem;
+mod secret;
+mod server;
+mod show;
+mod store;
+
+pub use auth::{AuthSection, Registration};
+pub use data::DataSection;
+pub use engine::EngineSection;
+pub use limits::LimitsSection;
+pub use listen::ListenAddress;
+pub use load::{Loaded, Overrides, Sources};
+pub use log::{LogFormat, LogSection};
+pub use nodes::NodesSection;
+pub use problem::{ConfigError, Problem};
+pub use secret::Secret;
+pub use server::ServerSection;
+pub use store::{StoreSection, Synchronous};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration, one field per section of `jarvis.toml`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses, connection limits and shutdown.
+    pub server: ServerSection,
+    /// Where everything that must outlive the process is kept.
+    pub data: DataSection,
+    /// What is logged, and how.
+    pub log: LogSection,
+    /// Accounts, tokens and the secrets behind them.
+    pub auth: AuthSection,
+    /// The embedded model server.
+    pub engine: EngineSection,
+    /// Other model servers.
+    pub nodes: NodesSection,
+    /// The database and the answer log.
+    pub store: StoreSection,
+    /// Bounds on what a client may send.
+    pub limits: LimitsSection,
+}
+
+impl Config {
+    /// Everything that is wrong with the values themselves, each with what to do; empty if the
+    /// configuration can be used. Touches neither disk nor network.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        self.server.validate(&mut problems);
+        self.log.validate(&mut problems);
+        self.auth.validate(&mut problems);
+        self.engine.validate(&mut problems);
+        self.nodes.validate(&mut problems);
+        self.limits.validate(&mut problems);
+        problems
+    }
+
+    /// The JSON schema (draft 2020-12) of `jarvis.toml`, pretty-printed, with a final newline.
+    pub fn json_schema() -> String {
+        let schema = schemars::schema_for!(Config);
+        let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}

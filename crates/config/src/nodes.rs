@@ -1,0 +1,84 @@
+//! `[nodes]`: other model servers.
+
+use crate::Problem;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Other model servers that speak the Ollama API.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodesSection {
+    /// Base addresses, as `http://192.0.2.10:11434`.
+    pub urls: Vec<String>,
+    /// Whether `serve` looks for an Ollama on 127.0.0.1:11434 and offers its models too.
+    pub discover: bool,
+}
+
+impl Default for NodesSection {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            discover: true,
+        }
+    }
+}
+
+impl NodesSection {
+    pub(crate) fn validate(&self, problems: &mut Vec<Problem>) {
+        for url in &self.urls {
+            if !is_node_url(url) {
+                problems.push(Problem::new(
+                    "nodes.urls",
+                    format!("`{url}` is not a node's address; write it as http://host:11434"),
+                ));
+            }
+        }
+    }
+}
+
+/// `http://host[:port]` with nothing behind it but perhaps one slash.
+fn is_node_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return false;
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let port_is_fine = match authority.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
+        _ => true,
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    !authority.is_empty()
+        && !authority.starts_with(':')
+        && authority.chars().all(allowed)
+        && port_is_fine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_node_url;
+
+    #[test]
+    fn addresses_are_told_from_other_text() {
+        for good in [
+            "http://a",
+            "http://a:11434",
+            "http://10.0.0.1:80/",
+            "http://[::1]:11434",
+            "http://[::1]",
+        ] {
+            assert!(is_node_url(good), "{good}");
+        }
+        for bad in [
+            "a:11434",
+            "http://",
+            "http://:80",
+            "http://a:port",
+            "http://a:99999",
+            "http://a/api",
+            "http://a b",
+            "http://a\r\nX: y",
+        ] {
+            assert!(!is_node_url(bad), "{bad}");
+        }
+    }
+}
