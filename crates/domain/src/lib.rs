@@ -1,0 +1,15 @@
+//! What Jarvis is about: identities, conversations, messages and generations.
+//!
+//! Nothing here reads, writes or waits. Every other crate may depend on this one.
+
+mod clock;
+mod conversation;
+mod generation;
+mod id;
+mod user;
+
+pub use clock::{Clock, Timestamp};
+pub use conversation::{Conversation, Message, MessageText, Role, TextError, title_of};
+pub use generation::{Epoch, Generation, GenerationError, Status, Usage};
+pub use id::{ConversationId, GenerationId, IdError, InviteId, MessageId, SessionId, UserId};
+pub use user::{Email, EmailError, User, UserRole};

@@ -1,0 +1,394 @@
+//! The text of answers while they are made: one append-only file per generation, the raw UTF-8 text and nothing else, so
+//! that a byte's place in the file is its offset in the answer.
+//!
+//! The rule: a character is shown to nobody before `write(2)` has taken it. It then survives the death of this process
+//! (`kill -9` included); a power cut may take what the kernel had not yet put on the disk, unless [`Sync::Always`] is set.
+//! Readers follow by offset and are told only that there is more: what has arrived since goes out together, and a slow
+//! reader costs no memory beyond the answer itself.
+
+use jarvis_domain::{Epoch, GenerationError, GenerationId, Status, Usage};
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+use tokio::sync::watch;
+
+/// A failed write or read of an answer's file.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// No room left on the device.
+    #[error("no space is left for the answer")]
+    Full(#[source] io::Error),
+    /// Another error of the device or the file system.
+    #[error("the answer's file cannot be used")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for LogError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// How a generation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// One of the ended ones.
+    pub status: Status,
+    /// What it cost, as far as known.
+    pub usage: Option<Usage>,
+    /// Why it was interrupted or failed.
+    pub error: Option<GenerationError>,
+}
+
+/// A place in the queue for a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// How many are ahead.
+    pub position: u32,
+    /// Estimated wait in milliseconds, where there is an estimate.
+    pub eta_ms: Option<u64>,
+}
+
+/// What a reader is given next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerEvent {
+    /// It waits for a node.
+    Queued(QueuePlace),
+    /// Text, from this byte offset on.
+    Text {
+        /// Bytes before this text.
+        offset: usize,
+        /// The text; never empty, never cut inside a character.
+        text: String,
+    },
+    /// Nothing more will come.
+    End(Outcome),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    bytes: usize,
+    place: Option<QueuePlace>,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Debug)]
+struct Live {
+    epoch: Epoch,
+    text: RwLock<String>,
+    progress: watch::Sender<Progress>,
+}
+
+/// Every answer that is being made. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AnswerLog {
+    shared: Arc<LogShared>,
+}
+
+#[derive(Debug)]
+struct LogShared {
+    directory: PathBuf,
+    sync: bool,
+    live: Mutex<HashMap<GenerationId, Arc<Live>>>,
+}
+
+impl AnswerLog {
+    /// Keeps answers in `directory`, which is made if absent. With `sync`, every append is pressed onto the disk before it
+    /// is shown, so that a power cut takes nothing either.
+    pub fn open(directory: &Path, sync: bool) -> Result<Self, LogError> {
+        fs::create_dir_all(directory)?;
+        Ok(Self {
+            shared: Arc::new(LogShared {
+                directory: directory.to_owned(),
+                sync,
+                live: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Takes up the writing of an answer: an empty one, or what an earlier owner's file holds (cut back to whole
+    /// characters, should its last write have been cut). Readers may follow from now on.
+    pub fn writer(&self, id: GenerationId, epoch: Epoch) -> Result<AnswerWriter, LogError> {
+        let path = self.path(id);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        if !file.metadata()?.is_file() {
+            return Err(LogError::Io(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            )));
+        }
+        let text = read_whole_characters(&mut file)?;
+        file.set_len(text.len() as u64)?;
+        file.seek(SeekFrom::End(0))?;
+        let progress = Progress {
+            bytes: text.len(),
+            ..Progress::default()
+        };
+        let live = Arc::new(Live {
+            epoch,
+            text: RwLock::new(text),
+            progress: watch::Sender::new(progress),
+        });
+        self.live().insert(id, Arc::clone(&live));
+        Ok(AnswerWriter {
+            id,
+            file,
+            live,
+            log: self.clone(),
+        })
+    }
+
+    /// Follows an answer from byte `offset` on; `None` when nobody is making it. An offset past the end or inside a
+    /// character is answered by the text from the nearest character boundary before it: the caller compares offsets.
+    #[must_use]
+    pub fn reader(&self, id: GenerationId, offset: usize) -> Option<AnswerReader> {
+        let live = Arc::clone(self.live().get(&id)?);
+        let progress = live.progress.subscribe();
+        let offset = floor_boundary(&read(&live.text), offset);
+        Some(AnswerReader {
+            live,
+            progress,
+            offset,
+            place: None,
+            ended: false,
+        })
+    }
+
+    /// The text so far of an answer that is being made.
+    #[must_use]
+    pub fn text(&self, id: GenerationId) -> Option<String> {
+        let live = Arc::clone(self.live().get(&id)?);
+        let text = read(&live.text).clone();
+        Some(text)
+    }
+
+    /// How many answers are being made.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.live().len()
+    }
+
+    /// Whether the directory can be written to now: what readiness asks.
+    pub fn probe(&self) -> Result<(), LogError> {
+        let path = self.shared.directory.join(".probe");
+        File::create(&path)?.write_all(b"probe")?;
+        Ok(fs::remove_file(&path)?)
+    }
+
+    /// Removes the files of answers that `unfinished` does not name: their text lies in SQL.
+    pub fn sweep(&self, unfinished: &[GenerationId]) -> Result<usize, LogError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.shared.directory)? {
+            let path = entry?.path();
+            let id = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .and_then(|stem| stem.parse().ok());
+            if id.is_some_and(|id| !unfinished.contains(&id)) {
+                fs::remove_file(&path)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn path(&self, id: GenerationId) -> PathBuf {
+        self.shared.directory.join(format!("{id}.txt"))
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<GenerationId, Arc<Live>>> {
+        self.shared
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(text: &RwLock<String>) -> std::sync::RwLockReadGuard<'_, String> {
+    text.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn floor_boundary(text: &str, offset: usize) -> usize {
+    text.floor_char_boundary(offset)
+}
+
+fn read_whole_characters(file: &mut File) -> Result<String, LogError> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let valid = match std::str::from_utf8(&bytes) {
+        Ok(_) => bytes.len(),
+        Err(error) => error.valid_up_to(),
+    };
+    bytes.truncate(valid);
+    Ok(String::from_utf8(bytes).unwrap_or_default())
+}
+
+/// The one writer of an answer.
+#[derive(Debug)]
+pub struct AnswerWriter {
+    id: GenerationId,
+    file: File,
+    live: Arc<Live>,
+    log: AnswerLog,
+}
+
+impl AnswerWriter {
+    /// Bytes written so far.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.live.progress.borrow().bytes
+    }
+
+    /// The text so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        read(&self.live.text).clone()
+    }
+
+    /// Writes `text`, then lets readers see it. On an error nothing of it is shown, and nothing of it stays in the file.
+    pub fn append(&mut self, text: &str) -> Result<(), LogError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let before = self.offset();
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| {
+            if self.log.shared.sync {
+                self.file.sync_data()
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = written {
+            self.file.set_len(before as u64)?;
+            self.file.seek(SeekFrom::Start(before as u64))?;
+            return Err(error.into());
+        }
+        let bytes = {
+            let mut shown = self
+                .live
+                .text
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            shown.push_str(text);
+            shown.len()
+        };
+        self.live.progress.send_modify(|progress| {
+            progress.bytes = bytes;
+            progress.place = None;
+        });
+        Ok(())
+    }
+
+    /// Tells readers where the answer stands in the queue for a node.
+    pub fn queued(&self, place: QueuePlace) {
+        self.live
+            .progress
+            .send_modify(|progress| progress.place = Some(place));
+    }
+
+    /// Tells readers that it has ended, and removes the file. Call it once the whole text lies in SQL.
+    pub fn finish(self, outcome: Outcome) -> Result<(), LogError> {
+        self.end(outcome);
+        Ok(fs::remove_file(self.log.path(self.id))?)
+    }
+
+    /// Tells readers that this process can do no more for it, and keeps the file for the next owner.
+    pub fn hand_over(self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    fn end(&self, outcome: Outcome) {
+        self.live
+            .progress
+            .send_modify(|progress| progress.outcome = Some(outcome));
+    }
+}
+
+impl Drop for AnswerWriter {
+    /// A writer that is dropped without an end (a panic, an abort) must not leave readers waiting for ever.
+    fn drop(&mut self) {
+        self.live.progress.send_if_modified(|progress| {
+            let lost = progress.outcome.is_none();
+            if lost {
+                let error = GenerationError {
+                    code: "writer_lost".into(),
+                    message: "the server stopped making this answer".into(),
+                };
+                progress.outcome = Some(Outcome {
+                    status: Status::Interrupted,
+                    usage: None,
+                    error: Some(error),
+                });
+            }
+            lost
+        });
+        let mut live = self.log.live();
+        if live
+            .get(&self.id)
+            .is_some_and(|entry| Arc::ptr_eq(entry, &self.live))
+        {
+            live.remove(&self.id);
+        }
+    }
+}
+
+/// A reader of an answer, at its own offset.
+#[derive(Debug)]
+pub struct AnswerReader {
+    live: Arc<Live>,
+    progress: watch::Receiver<Progress>,
+    offset: usize,
+    place: Option<QueuePlace>,
+    ended: bool,
+}
+
+impl AnswerReader {
+    /// The writer's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.live.epoch
+    }
+
+    /// The byte offset of what comes next.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// What comes next: everything that has arrived since, at once; `None` after the end. Cancel safe.
+    pub async fn next(&mut self) -> Option<AnswerEvent> {
+        while !self.ended {
+            let seen = self.progress.borrow_and_update().clone();
+            if seen.bytes > self.offset {
+                let text = read(&self.live.text)[self.offset..].to_owned();
+                let offset = self.offset;
+                self.offset += text.len();
+                return Some(AnswerEvent::Text { offset, text });
+            }
+            if let Some(outcome) = seen.outcome {
+                self.ended = true;
+                return Some(AnswerEvent::End(outcome));
+            }
+            if let Some(place) = seen.place.filter(|place| self.place != Some(*place)) {
+                self.place = Some(place);
+                return Some(AnswerEvent::Queued(place));
+            }
+            if self.progress.changed().await.is_err() {
+                self.ended = true;
+            }
+        }
+        None
+    }
+}
