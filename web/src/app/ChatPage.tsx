@@ -1,0 +1,99 @@
+import { useQuery } from "@tanstack/react-query";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { PanelLeft, SquarePen } from "lucide-react";
+import { type MouseEvent, useCallback, useEffect, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { conversationQuery, meQuery } from "../api/queries";
+import { useServices } from "../api/services";
+import { Chat } from "../features/chat/Chat";
+import { History } from "../features/history/History";
+import { DemoNotice } from "../features/models/DemoNotice";
+import { ModelPicker } from "../features/models/ModelPicker";
+import { useModelChoice } from "../features/models/useModelChoice";
+import { AccountMenu } from "../features/settings/AccountMenu";
+import { useHotkey } from "../ui/useHotkey";
+import { ConnectionBanner } from "./ConnectionBanner";
+import { Sidebar } from "./Sidebar";
+
+export function ChatPage({ conversationId }: { conversationId: string | null }) {
+  const { t } = useTranslation();
+  const { api, session } = useServices();
+  const navigate = useNavigate();
+  const [drawer, setDrawer] = useState(false);
+  const me = useQuery(meQuery(api));
+  const choice = useModelChoice(conversationId);
+  useTitle(conversationId);
+
+  const newChat = useCallback(() => {
+    setDrawer(false);
+    void navigate({ to: "/" });
+  }, [navigate]);
+  useHotkey("o", newChat, true);
+  const onCreated = useCallback(
+    (id: string) =>
+      void navigate({ to: "/c/$conversationId", params: { conversationId: id }, replace: true }),
+    [navigate],
+  );
+  const onDeleted = (id: string) => {
+    if (id === conversationId) newChat();
+  };
+
+  return (
+    <div className="shell">
+      <a className="skip" href="#message-field" onClick={focusComposer}>
+        {t("app.skip")}
+      </a>
+      <Sidebar open={drawer} onClose={() => setDrawer(false)} onNewChat={newChat}>
+        <History activeId={conversationId} onOpen={() => setDrawer(false)} onDeleted={onDeleted} />
+        <AccountMenu me={me.data} onSignOut={() => void session.signOut().catch(() => undefined)} />
+      </Sidebar>
+      <main className="main">
+        <header className="topbar">
+          <button
+            type="button"
+            className="icon-button lg:hidden"
+            aria-label={t("app.openSidebar")}
+            aria-expanded={drawer}
+            onClick={() => setDrawer(true)}
+          >
+            <PanelLeft aria-hidden size={20} />
+          </button>
+          <ModelPicker
+            models={choice.models}
+            model={choice.model}
+            loading={choice.loading}
+            onChoose={choice.choose}
+          />
+          <Link to="/" className="icon-button ml-auto lg:hidden" aria-label={t("app.newChat")}>
+            <SquarePen aria-hidden size={19} />
+          </Link>
+        </header>
+        <ConnectionBanner />
+        <Chat
+          key={conversationId ?? "new"}
+          conversationId={conversationId}
+          model={choice.model?.name ?? null}
+          onCreated={onCreated}
+          footer={<DemoNotice model={choice.model} />}
+        />
+      </main>
+    </div>
+  );
+}
+
+function focusComposer(event: MouseEvent) {
+  event.preventDefault();
+  document.querySelector<HTMLTextAreaElement>(".composer textarea")?.focus();
+}
+
+function useTitle(conversationId: string | null) {
+  const { api } = useServices();
+  const conversation = useQuery({
+    ...conversationQuery(api, conversationId ?? ""),
+    enabled: conversationId !== null,
+  });
+  const title = conversationId === null ? "" : (conversation.data?.title ?? "");
+  useEffect(() => {
+    document.title = title ? `${title} · Jarvis` : "Jarvis";
+  }, [title]);
+}

@@ -1,0 +1,19 @@
+import { lexer, type Token } from "marked";
+import remend from "remend";
+
+/** Closes what an unfinished text has left open, so that `**bol` shows bold and not asterisks. */
+const COMPLETE = { linkMode: "text-only", images: false, htmlTags: false, katex: false } as const;
+
+/** The top-level blocks of a text. Blank space between them carries nothing. */
+export function parseBlocks(text: string, streaming: boolean): Token[] {
+  const source = streaming ? remend(text, COMPLETE) : text;
+  return lexer(source, { gfm: true }).filter((token) => token.type !== "space");
+}
+
+/** Whether a code block's closing fence has not arrived yet. */
+export function isOpenFence(raw: string): boolean {
+  const fence = /^ {0,3}(`{3,}|~{3,})/.exec(raw)?.[1];
+  if (!fence) return false;
+  const lastLine = raw.trimEnd().split("\n").at(-1)?.trim() ?? "";
+  return !(raw.includes("\n") && lastLine.startsWith(fence) && /^(`+|~+)$/.test(lastLine));
+}

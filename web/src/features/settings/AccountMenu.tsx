@@ -1,0 +1,63 @@
+import { ChevronsUpDown, LogOut } from "lucide-react";
+import { Popover } from "radix-ui";
+import { useTranslation } from "react-i18next";
+import type { Me } from "../../api/types";
+import { LanguageSwitch } from "./LanguageSwitch";
+import { ThemeSwitch } from "./ThemeSwitch";
+
+interface Props {
+  me: Me | undefined;
+  onSignOut: () => void;
+}
+
+export function AccountMenu({ me, onSignOut }: Props) {
+  const { t } = useTranslation();
+  const email = me?.email ?? "…";
+  return (
+    <Popover.Root>
+      <Popover.Trigger asChild>
+        <button
+          type="button"
+          className="account"
+          aria-label={t("settings.account", { email })}
+          data-testid="account-menu"
+        >
+          <span className="account-initial" aria-hidden>
+            {email.charAt(0).toUpperCase()}
+          </span>
+          <span className="min-w-0 flex-1 truncate text-left">{email}</span>
+          <ChevronsUpDown aria-hidden size={15} />
+        </button>
+      </Popover.Trigger>
+      <Popover.Portal>
+        <Popover.Content
+          className="menu account-panel"
+          side="top"
+          align="start"
+          sideOffset={8}
+          collisionPadding={12}
+          aria-label={t("settings.title")}
+        >
+          <div className="setting">
+            <span>{t("settings.language")}</span>
+            <LanguageSwitch />
+          </div>
+          <div className="setting">
+            <span>{t("settings.theme")}</span>
+            <ThemeSwitch />
+          </div>
+          <div className="menu-separator" />
+          <button
+            type="button"
+            className="menu-item w-full"
+            data-testid="sign-out"
+            onClick={onSignOut}
+          >
+            <LogOut aria-hidden size={16} />
+            {t("settings.signOut")}
+          </button>
+        </Popover.Content>
+      </Popover.Portal>
+    </Popover.Root>
+  );
+}
