@@ -7,9 +7,10 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Variables beginning with `JARVIS_` that are not configuration: where to find it, what
-/// Kubernetes injects for a service named `jarvis`, and what the tests are told.
+/// Kubernetes injects for a service named `jarvis`, and what developers and tests are told.
 const NOT_OURS: &[&str] = &[
     "JARVIS_CONFIG",
+    "JARVIS_DEV_",
     "JARVIS_PORT",
     "JARVIS_SERVICE_",
     "JARVIS_TEST_",

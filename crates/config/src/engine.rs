@@ -16,12 +16,13 @@ pub struct EngineSection {
     pub parallel: usize,
     /// Requests that may wait; further ones get 503.
     pub max_queue: usize,
-    /// Tokens of context per request. Unset: what the model was trained for, at most 8192.
-    pub context: Option<u32>,
+    /// Tokens of context of a request that names no number; never more than the model was trained
+    /// for.
+    pub context: usize,
     /// Whether a conversation's unchanged beginning is taken from the cache. Off together with
     /// `parallel = 1` makes answers at temperature 0 or with a seed reproducible bit for bit.
     pub prefix_reuse: bool,
-    /// The model used where none is named. Unset: the embedded one.
+    /// The model loaded at start. Unset: the embedded one.
     pub default_model: Option<String>,
     /// Seconds an unused model stays in memory.
     pub keep_alive_seconds: u64,
@@ -34,7 +35,7 @@ impl Default for EngineSection {
             threads: None,
             parallel: 4,
             max_queue: 512,
-            context: None,
+            context: 4096,
             prefix_reuse: true,
             default_model: None,
             keep_alive_seconds: 300,
@@ -53,8 +54,11 @@ impl EngineSection {
         if self.max_queue > 100_000 {
             problems.push(Problem::new("engine.max_queue", "must be at most 100000"));
         }
-        if self.context.is_some_and(|n| n < 256) {
-            problems.push(Problem::new("engine.context", "must be at least 256"));
+        if !(256..=1 << 20).contains(&self.context) {
+            problems.push(Problem::new(
+                "engine.context",
+                "must be from 256 to 1048576",
+            ));
         }
         if self.default_model.as_deref().is_some_and(str::is_empty) {
             problems.push(Problem::new(

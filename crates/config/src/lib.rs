@@ -14,6 +14,7 @@
 
 mod aliases;
 mod auth;
+mod chat;
 mod data;
 mod engine;
 mod keys;
@@ -29,6 +30,7 @@ mod show;
 mod store;
 
 pub use auth::{AuthSection, Registration};
+pub use chat::ChatSection;
 pub use data::DataSection;
 pub use engine::EngineSection;
 pub use limits::LimitsSection;
@@ -56,6 +58,8 @@ pub struct Config {
     pub log: LogSection,
     /// Accounts, tokens and the secrets behind them.
     pub auth: AuthSection,
+    /// What conversations begin with.
+    pub chat: ChatSection,
     /// The embedded model server.
     pub engine: EngineSection,
     /// Other model servers.
@@ -74,6 +78,7 @@ impl Config {
         self.server.validate(&mut problems);
         self.log.validate(&mut problems);
         self.auth.validate(&mut problems);
+        self.chat.validate(&mut problems);
         self.engine.validate(&mut problems);
         self.nodes.validate(&mut problems);
         self.limits.validate(&mut problems);

@@ -304,6 +304,7 @@ impl Loader {
             data: self.section("data"),
             log: self.section("log"),
             auth: self.section("auth"),
+            chat: self.section("chat"),
             engine: self.section("engine"),
             nodes: self.section("nodes"),
             store: self.section("store"),

@@ -3,6 +3,7 @@
 use crate::{ListenAddress, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// Addresses, connection limits and shutdown.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -22,6 +23,10 @@ pub struct ServerSection {
     pub header_timeout_seconds: u64,
     /// Bytes of request line and headers together.
     pub max_header_bytes: usize,
+    /// Web origins besides our own whose pages may connect, as `https://chat.example.org`.
+    pub allowed_origins: Vec<String>,
+    /// Addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Seconds that running requests get to end after SIGTERM.
     pub shutdown_seconds: u64,
 }
@@ -35,6 +40,8 @@ impl Default for ServerSection {
             max_connections: 20_000,
             header_timeout_seconds: 10,
             max_header_bytes: 32 * 1024,
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             shutdown_seconds: 10,
         }
     }
@@ -60,6 +67,14 @@ impl ServerSection {
                 "must be from 8192 to 1048576",
             ));
         }
+        for origin in &self.allowed_origins {
+            if !is_origin(origin) {
+                problems.push(Problem::new(
+                    "server.allowed_origins",
+                    format!("`{origin}` is not an origin; write it as https://chat.example.org, without a path"),
+                ));
+            }
+        }
         if let (Some(public), Some(admin)) = (self.listen, self.admin_listen)
             && public == admin
             && public.0.port() != 0
@@ -70,4 +85,15 @@ impl ServerSection {
             ));
         }
     }
+}
+
+/// `http(s)://host[:port]` and nothing behind it.
+fn is_origin(text: &str) -> bool {
+    ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .is_some_and(|host| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+            !host.is_empty() && host.chars().all(allowed)
+        })
 }
