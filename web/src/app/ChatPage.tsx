@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { PanelLeft, SquarePen } from "lucide-react";
-import { type MouseEvent, useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { conversationQuery, meQuery } from "../api/queries";
 import { useServices } from "../api/services";
@@ -22,7 +22,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   const [drawer, setDrawer] = useState(false);
   const me = useQuery(meQuery(api));
   const choice = useModelChoice(conversationId);
-  useTitle(conversationId);
+  const title = useTitle(conversationId);
 
   const newChat = useCallback(() => {
     setDrawer(false);
@@ -40,7 +40,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
 
   return (
     <div className="shell">
-      <a className="skip" href="#message-field" onClick={focusComposer}>
+      <a className="skip" href="#message-field">
         {t("app.skip")}
       </a>
       <Sidebar open={drawer} onClose={() => setDrawer(false)} onNewChat={newChat}>
@@ -68,6 +68,7 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
             <SquarePen aria-hidden size={19} />
           </Link>
         </header>
+        {conversationId !== null && <h1 className="sr-only">{title || t("history.untitled")}</h1>}
         <ConnectionBanner />
         <Chat
           key={conversationId ?? "new"}
@@ -81,12 +82,8 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   );
 }
 
-function focusComposer(event: MouseEvent) {
-  event.preventDefault();
-  document.querySelector<HTMLTextAreaElement>(".composer textarea")?.focus();
-}
-
-function useTitle(conversationId: string | null) {
+/** The conversation's title, shown in the browser's tab too. */
+function useTitle(conversationId: string | null): string {
   const { api } = useServices();
   const conversation = useQuery({
     ...conversationQuery(api, conversationId ?? ""),
@@ -96,4 +93,5 @@ function useTitle(conversationId: string | null) {
   useEffect(() => {
     document.title = title ? `${title} · Jarvis` : "Jarvis";
   }, [title]);
+  return title;
 }

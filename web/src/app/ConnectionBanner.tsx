@@ -36,7 +36,8 @@ export function ConnectionBanner() {
     statusFailed: status.isError,
   });
   const shown = useAfterGrace(trouble);
-  const Icon = shown?.bad ? CloudOff : TriangleAlert;
+  const away = shown?.key === "offline" || shown?.key === "reconnecting";
+  const Icon = away ? CloudOff : TriangleAlert;
   return (
     <div role="status" aria-live="polite" className="banner-slot">
       {shown && (

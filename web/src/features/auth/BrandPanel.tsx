@@ -21,11 +21,11 @@ export function BrandPanel() {
         />
         <path
           className="brand-line"
-          d="M-20 232C86 232 100 150 202 150s104 142 204 142 110-92 214-92"
+          d="M-20 232C86 232 100 150 202 150s104 142 204 142c56 0 48-92 94-92"
         />
         <circle className="brand-node" cx="202" cy="150" r="9" />
         <circle className="brand-node" cx="406" cy="292" r="9" />
-        <circle className="brand-dot" cx="538" cy="207" r="11" />
+        <circle className="brand-dot" cx="500" cy="200" r="11" />
       </svg>
       <p>{t("auth.promise")}</p>
       <small>{t("auth.promiseDetail")}</small>

@@ -64,6 +64,7 @@ function Body({ message, pager, busy, onRegenerate, view }: Props & { view: View
         <Logo size={26} />
       </div>
       <div className="min-w-0 flex-1">
+        <h2 className="sr-only">{t("chat.jarvisSaid")}</h2>
         <div className={live && view.text ? "answer answer-live" : "answer"} dir="auto">
           <Markdown text={view.text} streaming={live} />
         </div>

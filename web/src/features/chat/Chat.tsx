@@ -207,7 +207,7 @@ function LoadProblem({ problem, onRetry }: { problem: ApiProblem; onRetry: () =>
   const gone = problem.code === "not_found";
   return (
     <div className="load-problem" role="alert">
-      <h1>{t(gone ? "chat.notFound" : "chat.loadFailed")}</h1>
+      <h2>{t(gone ? "chat.notFound" : "chat.loadFailed")}</h2>
       <p>{gone ? t("chat.notFoundHint") : t(`problem.${problem.code}`, { defaultValue: "" })}</p>
       {!gone && (
         <button type="button" className="button button-primary" onClick={onRetry}>

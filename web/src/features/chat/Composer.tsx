@@ -38,6 +38,7 @@ export function Composer({ field, text, onText, onSend, onStop, busy, footer }: 
     >
       <div className="composer-box">
         <textarea
+          id="message-field"
           ref={field}
           rows={1}
           dir="auto"

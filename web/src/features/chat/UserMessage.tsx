@@ -26,6 +26,7 @@ export const UserMessage = memo(function UserMessage({ message, pager, busy, onE
       data-testid="message-user"
       data-message-id={message.id}
     >
+      <h2 className="sr-only">{t("chat.youSaid")}</h2>
       {editing ? (
         <EditForm
           initial={message.content}

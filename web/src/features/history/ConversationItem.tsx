@@ -1,6 +1,6 @@
 import { Link } from "@tanstack/react-router";
 import { Ellipsis, Pencil, Trash2 } from "lucide-react";
-import { memo, useRef, useState } from "react";
+import { memo, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Conversation } from "../../api/types";
 import { Menu, MenuItem } from "../../ui/Menu";
@@ -75,6 +75,11 @@ function RenameForm({ title, onDone }: { title: string; onDone: (title: string |
   const { t } = useTranslation();
   const [text, setText] = useState(title);
   const done = useRef(false);
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    field.current?.focus();
+    field.current?.select();
+  }, []);
   const finish = (value: string | null) => {
     if (done.current) return;
     done.current = true;
@@ -89,10 +94,7 @@ function RenameForm({ title, onDone }: { title: string; onDone: (title: string |
       }}
     >
       <input
-        // The menu gives the focus back to its button as it closes: take it after that.
-        ref={(element) => {
-          if (element) setTimeout(() => element.select());
-        }}
+        ref={field}
         aria-label={t("history.newTitle")}
         value={text}
         maxLength={200}

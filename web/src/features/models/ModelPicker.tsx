@@ -23,14 +23,15 @@ export function ModelPicker({ models, model, loading, onChoose }: Props) {
         label={t("models.choose")}
         align="start"
         trigger={
-          <button
-            type="button"
-            className="model-button"
-            aria-label={t("models.current", { name: current })}
-            data-testid="model-picker"
-          >
+          <button type="button" className="model-button" data-testid="model-picker">
+            <span className="sr-only">{t("models.current")}</span>
             <span className="truncate">{shortName(current)}</span>
-            {model?.demonstration && <span className="badge">{t("models.demo")}</span>}
+            {model?.demonstration && (
+              <span className="badge">
+                <span className="sm:hidden">{t("models.demoShort")}</span>
+                <span className="hidden sm:inline">{t("models.demo")}</span>
+              </span>
+            )}
             <ChevronDown aria-hidden size={15} />
           </button>
         }

@@ -16,15 +16,9 @@ export function AccountMenu({ me, onSignOut }: Props) {
   return (
     <Popover.Root>
       <Popover.Trigger asChild>
-        <button
-          type="button"
-          className="account"
-          aria-label={t("settings.account", { email })}
-          data-testid="account-menu"
-        >
-          <span className="account-initial" aria-hidden>
-            {email.charAt(0).toUpperCase()}
-          </span>
+        <button type="button" className="account" data-testid="account-menu">
+          <span className="account-initial" data-initial={email.charAt(0).toUpperCase()} />
+          <span className="sr-only">{t("settings.account")}</span>
           <span className="min-w-0 flex-1 truncate text-left">{email}</span>
           <ChevronsUpDown aria-hidden size={15} />
         </button>

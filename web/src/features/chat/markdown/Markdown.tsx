@@ -13,22 +13,47 @@ interface Props {
 /** Markdown as React elements; a block renders again only when its own source changed. */
 export const Markdown = memo(function Markdown({ text, streaming = false }: Props) {
   const blocks = useMemo(() => parseBlocks(text, streaming), [text, streaming]);
+  const depths = useMemo(() => headingDepths(blocks), [blocks]);
   return (
     <div className="prose">
       {blocks.map((token, index) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: text only grows at its end
-        <Block key={index} token={token} />
+        <Block key={index} token={token} level={levelOf(token, depths)} />
       ))}
     </div>
   );
 });
 
+interface BlockProps {
+  token: Token;
+  /** Of a heading, within the page. */
+  level?: number;
+}
+
 const Block = memo(
-  function Block({ token }: { token: Token }) {
-    return renderBlock(token as MarkedToken);
+  function Block({ token, level = LOWEST_HEADING }: BlockProps) {
+    return renderBlock(token as MarkedToken, level);
   },
-  (before, after) => before.token.raw === after.token.raw && before.token.type === after.token.type,
+  (before, after) =>
+    before.token.raw === after.token.raw &&
+    before.token.type === after.token.type &&
+    before.level === after.level,
 );
+
+/** Each message stands under a heading of level 2. */
+const FIRST_HEADING = 3;
+const LOWEST_HEADING = 6;
+
+function headingDepths(blocks: readonly Token[]): number[] {
+  const depths = blocks.flatMap((token) => (token.type === "heading" ? [token["depth"]] : []));
+  return [...new Set<number>(depths)].sort((a, b) => a - b);
+}
+
+/** Levels without a gap, whatever depths a model chose to use. */
+function levelOf(token: Token, depths: readonly number[]): number {
+  if (token.type !== "heading") return LOWEST_HEADING;
+  return Math.min(LOWEST_HEADING, FIRST_HEADING + depths.indexOf(token["depth"]));
+}
 
 function renderBlocks(tokens: readonly Token[]): ReactNode {
   return tokens.map((token, index) => {
@@ -37,13 +62,12 @@ function renderBlocks(tokens: readonly Token[]): ReactNode {
   });
 }
 
-function renderBlock(token: MarkedToken): ReactNode {
+function renderBlock(token: MarkedToken, level: number): ReactNode {
   switch (token.type) {
     case "paragraph":
       return <p>{renderInline(token.tokens)}</p>;
     case "heading":
-      // The page's own headings are h1 and h2: an answer's start below them.
-      return createElement(`h${Math.min(6, token.depth + 2)}`, null, renderInline(token.tokens));
+      return createElement(`h${level}`, null, renderInline(token.tokens));
     case "code":
       return <CodeBlock code={token.text} info={token.lang ?? ""} />;
     case "blockquote":
