@@ -1,0 +1,380 @@
+//! One answer, from the question to its end.
+//!
+//! Text is logged, then shown; the end is committed in SQL, then shown. Whatever stops this process in between, the next
+//! one finds the text in the log and the generation unfinished, and goes on.
+
+use super::history;
+use crate::{app::App, conversations, meter, problem};
+use futures_util::{FutureExt as _, StreamExt as _};
+use jarvis_balancer::{ChatError, ChatEvent, ChatStream, ChatTurn};
+use jarvis_domain::{Generation, GenerationError, Status, Usage};
+use jarvis_protocol::ollama;
+use jarvis_store::{AnswerWriter, LogError, Outcome, QueuePlace, StoreError};
+use std::{panic::AssertUnwindSafe, time::Duration};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How often one owner asks the balancer for one answer.
+const TRIES: u32 = 3;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between two tries to keep an end that the store did not take.
+const KEEP_PAUSE: Duration = Duration::from_secs(2);
+/// The code that says "another process goes on", which no reader is shown.
+pub(super) const HANDED_OVER: &str = "handed_over";
+
+/// Makes an answer, or goes on with one. Readers can follow it when this returns.
+pub(super) fn run(app: &App, generation: Generation) {
+    let stop = app.generations.add(&generation);
+    let writer = app.answers.writer(generation.id, generation.epoch);
+    let app = app.clone();
+    let tasks = app.tasks.clone();
+    tasks.spawn(async move {
+        let work = AssertUnwindSafe(make(&app, &generation, writer, stop)).catch_unwind();
+        if work.await.is_err() {
+            tracing::error!(id = %generation.id, "the task of an answer panicked; this is a defect of Jarvis");
+            give_up(&app, &generation, error("internal", "the server failed on this answer")).await;
+        }
+        app.generations.remove(generation.id);
+        conversations::tell_current(&app, generation.user_id, generation.conversation_id).await;
+    });
+}
+
+/// Ends an answer that nobody makes with what its log holds.
+pub(super) async fn give_up(app: &App, generation: &Generation, error: GenerationError) {
+    match app.answers.writer(generation.id, generation.epoch) {
+        Ok(writer) => conclude(app, generation, writer, Ending::Broken(error), None).await,
+        Err(error) => tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}"),
+    }
+}
+
+async fn make(
+    app: &App,
+    generation: &Generation,
+    writer: Result<AnswerWriter, LogError>,
+    stop: CancellationToken,
+) {
+    meter::generation_started();
+    let writer = match writer {
+        Ok(writer) => writer,
+        Err(cause) => return without_log(app, generation, &cause).await,
+    };
+    let mut maker = Maker {
+        app,
+        generation,
+        writer,
+        stop,
+        first_token_ms: None,
+    };
+    let ending = maker.make().await;
+    let Maker {
+        writer,
+        first_token_ms,
+        ..
+    } = maker;
+    conclude(app, generation, writer, ending, first_token_ms).await;
+}
+
+/// Without a log nothing may be shown: the answer fails before it begins.
+async fn without_log(app: &App, generation: &Generation, cause: &LogError) {
+    let outcome = outcome(app, generation, "", Ending::Broken(log_error(cause)), None);
+    if let Err(error) = app.db.finish(generation, "", &outcome, app.clock.now()).await {
+        tracing::error!(id = %generation.id, "an answer without a log could not be ended: {error}");
+    }
+}
+
+fn error(code: &str, message: &str) -> GenerationError {
+    GenerationError {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn log_error(cause: &LogError) -> GenerationError {
+    tracing::error!(error = problem::chain(cause), "an answer cannot be logged");
+    match cause {
+        LogError::Full(_) => error("storage_full", "no space is left to keep the answer"),
+        LogError::Io(_) => error("storage_failed", "the answer cannot be kept"),
+    }
+}
+
+fn store_error(cause: &StoreError) -> GenerationError {
+    tracing::error!(error = problem::chain(cause), "the store failed an answer");
+    match cause {
+        StoreError::Full => error("storage_full", "no space is left to keep the answer"),
+        _ => error("storage_failed", "the database does not answer"),
+    }
+}
+
+/// How the making ended.
+enum Ending {
+    /// The model has said all.
+    Done {
+        prompt_tokens: u64,
+        completion_tokens: u64,
+    },
+    /// Its user stopped it.
+    Stopped,
+    /// This process stops; the next one goes on.
+    HandedOver,
+    /// A later owner has it, or it was deleted.
+    Lost,
+    /// It cannot go on.
+    Broken(GenerationError),
+}
+
+struct Maker<'a> {
+    app: &'a App,
+    generation: &'a Generation,
+    writer: AnswerWriter,
+    stop: CancellationToken,
+    first_token_ms: Option<u64>,
+}
+
+impl Maker<'_> {
+    async fn make(&mut self) -> Ending {
+        let messages = match history::read(self.app, self.generation).await {
+            Ok(messages) => messages,
+            Err(cause) => return Ending::Broken(store_error(&cause)),
+        };
+        let mut patience = Patience::new(self.app.options.resume_within);
+        loop {
+            let error = match self.attempt(&messages).await {
+                Ok(ending) => return ending,
+                Err(error) => error,
+            };
+            let begun = self.writer.offset() > 0 || self.generation.attempts > 1;
+            tracing::warn!(id = %self.generation.id, error = problem::chain(&error), "an answer was cut off");
+            let Some(pause) = patience.after(&error, begun) else {
+                return Ending::Broken(problem::of_chat(&error));
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ending::Stopped,
+                () = self.app.stopping.cancelled() => return Ending::HandedOver,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One call of the balancer, from the text so far on.
+    async fn attempt(&mut self, messages: &[ollama::Message]) -> Result<Ending, ChatError> {
+        let text = self.writer.text();
+        let mut stream = self.app.balancer.chat(ChatTurn {
+            model: self.generation.model.clone(),
+            messages: messages.to_vec(),
+            text_so_far: (!text.is_empty()).then_some(text),
+        });
+        let mut next = None;
+        loop {
+            let event = match next.take() {
+                Some(event) => event,
+                None => tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Ok(Ending::Stopped),
+                    () = self.app.stopping.cancelled() => return Ok(Ending::HandedOver),
+                    event = stream.next() => event,
+                },
+            };
+            match event {
+                Some(Ok(ChatEvent::Queued { position, eta_ms })) => {
+                    self.writer.queued(QueuePlace { position, eta_ms });
+                }
+                Some(Ok(ChatEvent::Text(mut text))) => {
+                    next = gather(&mut text, &mut stream);
+                    if let Some(ending) = self.show(&text).await {
+                        return Ok(ending);
+                    }
+                }
+                Some(Ok(ChatEvent::Done {
+                    prompt_tokens,
+                    completion_tokens,
+                    ..
+                })) => {
+                    return Ok(Ending::Done {
+                        prompt_tokens,
+                        completion_tokens,
+                    });
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Ok(Ending::Broken(error("node_failed", "the node ended without an end"))),
+            }
+        }
+    }
+
+    /// Logs and shows text; an ending if that cannot go on.
+    async fn show(&mut self, text: &str) -> Option<Ending> {
+        if let Err(cause) = self.writer.append(text) {
+            return Some(Ending::Broken(log_error(&cause)));
+        }
+        if self.first_token_ms.is_some() {
+            return None;
+        }
+        let waited = self.app.clock.now().since(self.generation.created_at);
+        self.first_token_ms = Some(millis(waited));
+        if self.generation.status == Status::Running {
+            return None;
+        }
+        meter::first_character(waited);
+        let marked = self.app.db.mark_running(self.generation.id, self.generation.epoch);
+        match marked.await {
+            Ok(()) => None,
+            Err(StoreError::Fenced) => Some(Ending::Lost),
+            // The text is logged and shown; the end will try the store again.
+            Err(cause) => {
+                tracing::warn!(error = problem::chain(&cause), "an answer could not be marked as running");
+                None
+            }
+        }
+    }
+}
+
+/// Adds what has arrived meanwhile to `text`; the first event that is no text, if there is one.
+fn gather(
+    text: &mut String,
+    stream: &mut ChatStream,
+) -> Option<Option<Result<ChatEvent, ChatError>>> {
+    loop {
+        match stream.next().now_or_never()? {
+            Some(Ok(ChatEvent::Text(more))) => text.push_str(&more),
+            other => return Some(other),
+        }
+    }
+}
+
+/// How long errors are borne.
+struct Patience {
+    tries: u32,
+    within: Duration,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    fn new(within: Duration) -> Self {
+        Self {
+            tries: 1,
+            within,
+            since: None,
+        }
+    }
+
+    /// How long to wait before another try; none if there shall be none. An answer that has begun waits for a node that can
+    /// go on with it; one that has not says at once that there is none.
+    fn after(&mut self, error: &ChatError, begun: bool) -> Option<Duration> {
+        if error.retryable() {
+            self.tries += 1;
+            return (self.tries <= TRIES).then_some(PAUSE);
+        }
+        let may_pass = matches!(
+            error,
+            ChatError::NoNode { .. } | ChatError::NotResumable { .. } | ChatError::Overloaded
+        );
+        let since = *self.since.get_or_insert_with(Instant::now);
+        (begun && may_pass && since.elapsed() < self.within).then_some(PAUSE * 2)
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn outcome(
+    app: &App,
+    generation: &Generation,
+    text: &str,
+    ending: Ending,
+    first_token_ms: Option<u64>,
+) -> Outcome {
+    let (status, error, prompt_tokens, completion_tokens) = match ending {
+        Ending::Done {
+            prompt_tokens,
+            completion_tokens,
+        } => (Status::Done, None, prompt_tokens, completion_tokens),
+        Ending::Stopped => (Status::Stopped, None, 0, 0),
+        Ending::HandedOver | Ending::Lost => {
+            let error = error(HANDED_OVER, "another process goes on with this answer");
+            (Status::Interrupted, Some(error), 0, 0)
+        }
+        Ending::Broken(error) if text.is_empty() => (Status::Failed, Some(error), 0, 0),
+        Ending::Broken(error) => (Status::Interrupted, Some(error), 0, 0),
+    };
+    let usage = (status == Status::Done).then(|| Usage {
+        prompt_tokens,
+        completion_tokens,
+        total_ms: millis(app.clock.now().since(generation.created_at)),
+        first_token_ms,
+    });
+    Outcome {
+        status,
+        usage,
+        error,
+    }
+}
+
+/// Commits the end, then shows it.
+async fn conclude(
+    app: &App,
+    generation: &Generation,
+    writer: AnswerWriter,
+    ending: Ending,
+    first_token_ms: Option<u64>,
+) {
+    let here = !matches!(ending, Ending::HandedOver | Ending::Lost);
+    let text = writer.text();
+    let outcome = outcome(app, generation, &text, ending, first_token_ms);
+    if !here {
+        return leave(app, generation, writer, outcome).await;
+    }
+    match app.db.finish(generation, &text, &outcome, app.clock.now()).await {
+        Ok(()) => {
+            meter::generation_ended(outcome.status);
+            close(generation, writer, outcome);
+        }
+        Err(StoreError::Fenced) => leave(app, generation, writer, outcome).await,
+        Err(cause) => {
+            let shown = Outcome {
+                status: Status::Interrupted,
+                usage: None,
+                error: Some(store_error(&cause)),
+            };
+            writer.hand_over(shown);
+            keep(app, generation, &text, outcome).await;
+        }
+    }
+}
+
+fn close(generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
+    if let Err(error) = writer.finish(outcome) {
+        // The next start sweeps it away.
+        tracing::warn!(id = %generation.id, "the log of an answer could not be removed: {error}");
+    }
+}
+
+/// Leaves an answer to its next owner; what was deleted has none, and its file goes too.
+async fn leave(app: &App, generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
+    match app.db.generation(generation.user_id, generation.id).await {
+        Ok(None) => close(generation, writer, outcome),
+        Ok(Some(_)) | Err(_) => writer.hand_over(outcome),
+    }
+}
+
+/// Tries again and again to commit an end that the store did not take. The text lies in the log meanwhile: if this process
+/// stops first, the next one finds it there.
+async fn keep(app: &App, generation: &Generation, text: &str, outcome: Outcome) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = sleep(KEEP_PAUSE) => {}
+        }
+        match app.db.finish(generation, text, &outcome, app.clock.now()).await {
+            Ok(()) => break,
+            Err(StoreError::Fenced) => return,
+            Err(_) => {}
+        }
+    }
+    meter::generation_ended(outcome.status);
+    match app.answers.writer(generation.id, generation.epoch) {
+        Ok(writer) => close(generation, writer, outcome),
+        Err(error) => tracing::warn!(id = %generation.id, "the log of an answer cannot be read: {error}"),
+    }
+}
