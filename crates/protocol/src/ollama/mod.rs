@@ -60,10 +60,10 @@ pub struct Metrics {
     /// Waiting for the model to be in memory.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub load_duration: u64,
-    /// Tokens of the prompt that were computed (those reused from the cache are not counted again).
+    /// Tokens of the prompt, those taken from the cache included.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prompt_eval_count: u64,
-    /// Computing the prompt.
+    /// Computing what was not in the cache.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub prompt_eval_duration: u64,
     /// Tokens of the answer.

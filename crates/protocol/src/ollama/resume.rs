@@ -31,6 +31,9 @@ pub struct Continue {
 pub struct ResponseExtension {
     /// The tokens generated since the last record, in order. Text that is withheld for the moment (half a
     /// character, the possible start of a stop string) may come in a later record than its tokens.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<i32>,
+    /// In the last record: how many tokens of the prompt came from the cache and were not computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
 }

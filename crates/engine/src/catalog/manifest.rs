@@ -1,0 +1,57 @@
+use jarvis_protocol::ollama::ModelDetails;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What kind of file a model's weights are, and so which runtime computes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A GGUF file, computed by llama.cpp.
+    Gguf,
+    /// Safetensors of a BERT with its `tokenizer.json`, for embeddings.
+    Bert,
+}
+
+/// One model on disk: `manifests/<name>.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Name with its tag.
+    pub name: String,
+    /// What the weights are.
+    pub kind: Kind,
+    /// Hex sha256 of the weights: the identity of the model.
+    pub digest: String,
+    /// Bytes of the weights.
+    pub size: u64,
+    /// Hex sha256 of `tokenizer.json`, where it is a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// RFC 3339.
+    pub modified_at: String,
+    /// What a list shows.
+    pub details: ModelDetails,
+    /// `completion`, `embedding`.
+    pub capabilities: Vec<String>,
+    /// Replaces the template inside the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// System message of every conversation that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Default options.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub parameters: Map<String, Value>,
+    /// The licence's name or text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub license: String,
+    /// A small model that only shows that everything works.
+    #[serde(default)]
+    pub demonstration: bool,
+}
+
+impl Manifest {
+    /// Whether it can do something, by Ollama's word for it.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|known| known == capability)
+    }
+}

@@ -1,0 +1,166 @@
+//! The models on disk: `blobs/sha256-<hex>` and `manifests/<name>.json`.
+//!
+//! Files come into being under another name (`.partial`) and are renamed when they are whole, so a reader sees
+//! all of a model or nothing of it. The directory is the truth; nothing is cached, so several processes may
+//! share it.
+
+mod import;
+mod manifest;
+mod name;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use jarvis_domain::Clock;
+
+pub use import::Import;
+pub use manifest::{Kind, Manifest};
+pub use name::ModelName;
+
+use crate::error::EngineError;
+
+/// The model store.
+#[derive(Debug)]
+pub struct Catalog {
+    root: PathBuf,
+    clock: Clock,
+    /// One change at a time within this process.
+    change: Mutex<()>,
+}
+
+impl Catalog {
+    /// Opens the store, making its directories where they are missing.
+    ///
+    /// # Errors
+    /// The directory cannot be made or written.
+    pub fn open(root: impl Into<PathBuf>, clock: Clock) -> Result<Self, EngineError> {
+        let root = root.into();
+        for part in ["blobs", "manifests"] {
+            let path = root.join(part);
+            fs::create_dir_all(&path)
+                .map_err(EngineError::io(format!("creating {}", path.display())))?;
+        }
+        Ok(Self {
+            root,
+            clock,
+            change: Mutex::new(()),
+        })
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a blob lies, whether it exists or not. `digest` is hex.
+    pub fn blob_path(&self, digest: &str) -> PathBuf {
+        self.root.join("blobs").join(format!("sha256-{digest}"))
+    }
+
+    fn manifest_path(&self, name: &ModelName) -> PathBuf {
+        self.root.join("manifests").join(name.file_name())
+    }
+
+    /// Every model, by name. A manifest that cannot be read is left out and logged.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Manifest>, EngineError> {
+        let path = self.root.join("manifests");
+        let reading = || EngineError::io(format!("reading {}", path.display()));
+        let mut models = Vec::new();
+        for entry in fs::read_dir(&path).map_err(reading())? {
+            let path = entry.map_err(reading())?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read_manifest(&path) {
+                Ok(Some(manifest)) => models.push(manifest),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "model left out"),
+            }
+        }
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+
+    /// One model.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelNotFound`] names those that exist.
+    pub fn get(&self, name: &str) -> Result<Manifest, EngineError> {
+        let parsed = ModelName::parse(name)?;
+        match read_manifest(&self.manifest_path(&parsed))? {
+            Some(manifest) => Ok(manifest),
+            None => Err(EngineError::ModelNotFound {
+                name: name.to_owned(),
+                known: self.list()?.into_iter().map(|model| model.name).collect(),
+            }),
+        }
+    }
+
+    /// Gives a model a second name. The weights are not copied.
+    ///
+    /// # Errors
+    /// No such model, or the store cannot be written.
+    pub fn copy(&self, source: &str, destination: &str) -> Result<(), EngineError> {
+        let name = ModelName::parse(destination)?;
+        let mut manifest = self.get(source)?;
+        name.as_str().clone_into(&mut manifest.name);
+        self.put(&manifest)
+    }
+
+    /// Removes a model, and its weights if no other name has them.
+    ///
+    /// # Errors
+    /// No such model, or the store cannot be written.
+    pub fn delete(&self, name: &str) -> Result<Manifest, EngineError> {
+        let manifest = self.get(name)?;
+        let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.manifest_path(&ModelName::parse(name)?);
+        fs::remove_file(&path).map_err(EngineError::io(format!("deleting {}", path.display())))?;
+        let left = self.list()?;
+        for digest in std::iter::once(&manifest.digest).chain(&manifest.tokenizer) {
+            let used = left
+                .iter()
+                .any(|other| other.digest == *digest || other.tokenizer.as_ref() == Some(digest));
+            if !used {
+                let path = self.blob_path(digest);
+                fs::remove_file(&path)
+                    .map_err(EngineError::io(format!("deleting {}", path.display())))?;
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Writes a manifest; its blobs must be there already.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn put(&self, manifest: &Manifest) -> Result<(), EngineError> {
+        let path = self.manifest_path(&ModelName::parse(&manifest.name)?);
+        let text = serde_json::to_vec_pretty(manifest)
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        import::write_atomically(&path, &text)
+    }
+
+    pub(crate) fn now(&self) -> String {
+        self.clock.now().to_string()
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Option<Manifest>, EngineError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            EngineError::Internal(format!("manifest {}: {error}", path.display()))
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(EngineError::io(format!("reading {}", path.display()))(
+            error,
+        )),
+    }
+}

@@ -1,0 +1,109 @@
+use std::fmt::Write as _;
+
+use crate::error::EngineError;
+
+/// A model's name with its tag, as every list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelName(String);
+
+const LONGEST: usize = 200;
+
+impl ModelName {
+    /// Reads a name; `:latest` is implied.
+    ///
+    /// # Errors
+    /// Empty, too long, or with characters that have no place in a name (letters, digits and `._-` in each
+    /// part, parts joined by `/`, one `:` before the tag).
+    pub fn parse(text: &str) -> Result<Self, EngineError> {
+        let invalid = || EngineError::BadRequest(format!("invalid model name: {text:?}"));
+        if text.is_empty() {
+            return Err(EngineError::BadRequest("model is required".to_owned()));
+        }
+        if text.len() > LONGEST {
+            return Err(EngineError::BadRequest("model name too long".to_owned()));
+        }
+        let slash = text.rfind('/').map_or(0, |at| at + 1);
+        let (path, tag) = match text[slash..].find(':') {
+            Some(colon) => (&text[..slash + colon], &text[slash + colon + 1..]),
+            None => (text, "latest"),
+        };
+        let fine = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        };
+        if !fine(tag) || !path.split('/').all(fine) {
+            return Err(invalid());
+        }
+        Ok(Self(format!("{path}:{tag}")))
+    }
+
+    /// `name:tag`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The file name of its manifest: what is not a letter, digit, `.`, `_` or `-` is percent-encoded.
+    pub(super) fn file_name(&self) -> String {
+        let mut out = String::with_capacity(self.0.len() + 8);
+        for byte in self.0.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+                out.push(char::from(byte));
+            } else {
+                let _ = write!(out, "%{byte:02x}");
+            }
+        }
+        out.push_str(".json");
+        out
+    }
+}
+
+impl std::fmt::Display for ModelName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_completed() {
+        for (given, full) in [
+            ("a", "a:latest"),
+            ("smollm2:135m", "smollm2:135m"),
+            ("hf.co/u/M-1_b:Q4", "hf.co/u/M-1_b:Q4"),
+            ("u/m", "u/m:latest"),
+        ] {
+            assert_eq!(ModelName::parse(given).unwrap().as_str(), full);
+        }
+        assert_eq!(
+            ModelName::parse("u/m:t").unwrap().file_name(),
+            "u%2fm%3at.json"
+        );
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for wrong in [
+            "",
+            "../x",
+            "a:b:c",
+            "a b",
+            "a\n",
+            "a\0",
+            "/a",
+            "a/",
+            ":t",
+            "a:",
+            "é",
+            ".hidden",
+            "a/../b",
+            &"x".repeat(300),
+        ] {
+            assert!(ModelName::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+use std::path::PathBuf;
+
+use http::StatusCode;
+use jarvis_protocol::ollama::SERVER_BUSY;
+
+use crate::gguf::GgufError;
+
+/// Everything that can go wrong in the engine, in words for the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The request cannot be understood or makes no sense.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The body is larger than the engine takes.
+    #[error("request body too large: more than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit, bytes.
+        limit: usize,
+    },
+    /// No such model; the sentence says which exist.
+    #[error("model '{name}' not found{}", existing(.known))]
+    ModelNotFound {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The model cannot do this.
+    #[error("\"{model}\" does not support {what}")]
+    NotSupported {
+        /// Its name.
+        model: String,
+        /// `chat`, `generate`, `embeddings`, `image input`.
+        what: &'static str,
+    },
+    /// Every place in the queue is taken.
+    #[error("{}", SERVER_BUSY)]
+    Busy,
+    /// The engine is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// No such blob.
+    #[error("blob {0} not found")]
+    BlobNotFound(String),
+    /// The uploaded bytes are not what their digest says.
+    #[error("digest mismatch: expected {expected}, got {actual}")]
+    DigestMismatch {
+        /// What was announced.
+        expected: String,
+        /// What arrived.
+        actual: String,
+    },
+    /// A model file is missing, cut off or of another kind.
+    #[error("{path}: {source}")]
+    BadModelFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: GgufError,
+    },
+    /// The model is valid as far as could be seen but could not be loaded.
+    #[error("could not load model '{model}': {reason}")]
+    Load {
+        /// Its name.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+    /// The model's chat template failed on this conversation.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// A file could not be read or written.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done, with the path.
+        what: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An embedded model could not be fetched.
+    #[error("{0}")]
+    Fetch(String),
+    /// A fault of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl EngineError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// The HTTP status Ollama uses for this.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_)
+            | Self::NotSupported { .. }
+            | Self::DigestMismatch { .. }
+            | Self::BadModelFile { .. }
+            | Self::Template(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ModelNotFound { .. } | Self::BlobNotFound(_) => StatusCode::NOT_FOUND,
+            Self::Busy | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
+            Self::Load { .. } | Self::Io { .. } | Self::Fetch(_) | Self::Internal(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+fn existing(known: &[String]) -> String {
+    if known.is_empty() {
+        "; there are no models yet".to_owned()
+    } else {
+        format!("; these exist: {}", known.join(", "))
+    }
+}

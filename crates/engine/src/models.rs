@@ -1,0 +1,215 @@
+//! Which models are in memory, and bringing them there.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jarvis_protocol::ollama::KeepAlive;
+use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
+
+use crate::{
+    catalog::{Catalog, Kind, Manifest},
+    error::EngineError,
+    options::EngineOptions,
+    runtime::{Runner, Source},
+    template::ChatTemplate,
+};
+
+/// A generating model in memory.
+pub(crate) struct ChatModel {
+    pub manifest: Manifest,
+    pub template: ChatTemplate,
+    pub runner: Arc<Runner>,
+}
+
+/// The models in memory, by name. One name loads once, however many ask for it.
+pub(crate) struct Models {
+    catalog: Arc<Catalog>,
+    options: EngineOptions,
+    entries: Mutex<HashMap<String, Arc<Entry>>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    loading: tokio::sync::Mutex<()>,
+    model: Mutex<Option<Arc<ChatModel>>>,
+}
+
+impl Entry {
+    fn current(&self) -> Option<Arc<ChatModel>> {
+        self.model
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .filter(|model| model.runner.alive())
+    }
+}
+
+impl Models {
+    pub(crate) fn new(catalog: Arc<Catalog>, options: EngineOptions) -> Self {
+        Self {
+            catalog,
+            options,
+            entries: Mutex::default(),
+        }
+    }
+
+    /// A model, loaded if it is not, with a window of at least `window` tokens (or the most it was trained
+    /// on). The time its unloading is counted from starts anew.
+    ///
+    /// # Errors
+    /// No such model, or it cannot be loaded.
+    pub(crate) async fn get(
+        &self,
+        manifest: Manifest,
+        window: usize,
+        keep_alive: KeepAlive,
+    ) -> Result<Arc<ChatModel>, EngineError> {
+        if manifest.kind != Kind::Gguf || !manifest.can("completion") {
+            return Err(EngineError::NotSupported {
+                model: manifest.name,
+                what: "generate",
+            });
+        }
+        let entry = self.entry(&manifest.name);
+        let _one = entry.loading.lock().await;
+        let current = entry.current();
+        if let Some(model) = &current
+            && model.manifest == manifest
+            && model.runner.serves(window)
+        {
+            model.runner.keep(keep_alive);
+            return Ok(Arc::clone(model));
+        }
+        let weights = current
+            .filter(|model| model.manifest.digest == manifest.digest)
+            .and_then(|model| model.runner.model());
+        let model = self.load(manifest, weights, window, keep_alive).await?;
+        let replaced = entry
+            .model
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(Arc::clone(&model));
+        if let Some(old) = replaced {
+            // What it has in hand it finishes; then it goes.
+            old.runner.keep(KeepAlive::For(Duration::ZERO));
+        }
+        Ok(model)
+    }
+
+    async fn load(
+        &self,
+        manifest: Manifest,
+        weights: Option<Arc<LlamaModel>>,
+        window: usize,
+        keep_alive: KeepAlive,
+    ) -> Result<Arc<ChatModel>, EngineError> {
+        if weights.is_none() {
+            self.make_room();
+        }
+        let options = self.options.clone();
+        let path = self.catalog.blob_path(&manifest.digest);
+        let name = manifest.name.clone();
+        tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let source = weights.map_or(Source::File(path), Source::Model);
+            let runner = Runner::load(source, window, keep_alive, &options)?;
+            let model = runner.model().ok_or(EngineError::ShuttingDown)?;
+            let template = chat_template(&model, &manifest, &options)?;
+            tracing::info!(
+                model = manifest.name,
+                window = runner.window(),
+                seconds = began.elapsed().as_secs_f64(),
+                "model loaded"
+            );
+            Ok(Arc::new(ChatModel {
+                manifest,
+                template,
+                runner,
+            }))
+        })
+        .await
+        .map_err(|error| EngineError::Internal(error.to_string()))?
+        .map_err(|error| match error {
+            EngineError::Load { reason, .. } => EngineError::Load {
+                model: name,
+                reason,
+            },
+            other => other,
+        })
+    }
+
+    fn entry(&self, name: &str) -> Arc<Entry> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(entries.entry(name.to_owned()).or_default())
+    }
+
+    /// Every model in memory.
+    pub(crate) fn running(&self) -> Vec<Arc<ChatModel>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .values()
+            .filter_map(|entry| entry.current())
+            .collect()
+    }
+
+    /// Takes the model out of memory that has been idle the longest, if there are too many.
+    fn make_room(&self) {
+        let running = self.running();
+        if running.len() < self.options.max_loaded.max(1) {
+            return;
+        }
+        let idle = running
+            .iter()
+            .filter_map(|model| Some((model.runner.idle_since()?, model)))
+            .min_by_key(|(since, _)| *since);
+        if let Some((_, model)) = idle {
+            model.runner.stop();
+        }
+    }
+
+    /// Lets a model go when it is done with what it has in hand.
+    pub(crate) fn unload(&self, name: &str) {
+        if let Some(model) = self.entry(name).current() {
+            model.runner.keep(KeepAlive::For(Duration::ZERO));
+        }
+    }
+
+    /// Ends every thread. What is in hand fails with [`EngineError::ShuttingDown`]. Blocks for one step.
+    pub(crate) fn shutdown(&self) {
+        let running = self.running();
+        for model in &running {
+            model.runner.stop();
+        }
+        for model in &running {
+            model.runner.join();
+        }
+    }
+}
+
+fn chat_template(
+    model: &LlamaModel,
+    manifest: &Manifest,
+    options: &EngineOptions,
+) -> Result<ChatTemplate, EngineError> {
+    let own = model
+        .chat_template(None)
+        .ok()
+        .and_then(|template| template.to_string().ok());
+    let source = manifest.template.as_deref().or(own.as_deref());
+    let vocab = model.vocab();
+    let text = |token: LlamaToken| {
+        if token.0 < 0 {
+            return String::new();
+        }
+        String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).into_owned()
+    };
+    ChatTemplate::new(
+        source,
+        text(vocab.bos()),
+        text(vocab.eos()),
+        options.clock.clone(),
+    )
+}

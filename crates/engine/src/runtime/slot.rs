@@ -1,0 +1,184 @@
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
+
+use super::job::{Event, Finish, Job, Outcome};
+use crate::{
+    error::EngineError,
+    grammar::Grammar,
+    text::{StopFilter, Utf8Joiner},
+};
+
+/// One sequence of the cache and, at times, the answer that is made in it.
+pub(super) struct Slot {
+    /// Sequence id.
+    pub id: i32,
+    /// The tokens whose keys and values lie in the cache, in order.
+    pub cached: Vec<LlamaToken>,
+    /// The answer in the making.
+    pub task: Option<Task>,
+    /// Larger: used later.
+    pub used: u64,
+}
+
+/// An answer in the making.
+pub(super) struct Task {
+    pub job: Job,
+    pub grammar: Option<Grammar>,
+    /// The token to compute next; `None` while the prompt is being computed.
+    pub next: Option<LlamaToken>,
+    /// Order of arrival.
+    pub order: u64,
+    joiner: Utf8Joiner,
+    stops: StopFilter,
+    generated: usize,
+    last: Option<LlamaToken>,
+    reused: usize,
+    began: Instant,
+    first: Option<Instant>,
+    unreported: Vec<i32>,
+    piece: Vec<u8>,
+}
+
+impl Task {
+    /// # Errors
+    /// The job's grammar is not valid for this model; the job comes back.
+    pub(super) fn new(
+        mut job: Job,
+        model: &LlamaModel,
+        order: u64,
+        reused: usize,
+    ) -> Result<Self, (Job, EngineError)> {
+        let grammar = match job
+            .grammar
+            .as_deref()
+            .map(|rules| Grammar::new(model, rules))
+        {
+            None => None,
+            Some(Ok(grammar)) => Some(grammar),
+            Some(Err(error)) => return Err((job, error)),
+        };
+        let stops = StopFilter::new(std::mem::take(&mut job.stops));
+        Ok(Self {
+            job,
+            grammar,
+            next: None,
+            order,
+            joiner: Utf8Joiner::default(),
+            stops,
+            generated: 0,
+            last: None,
+            reused,
+            began: Instant::now(),
+            first: None,
+            unreported: Vec::new(),
+            piece: Vec::with_capacity(32),
+        })
+    }
+
+    /// How many tokens the whole answer has, continuation included.
+    pub(super) fn drawn(&self) -> u64 {
+        (self.job.answered + self.generated) as u64
+    }
+
+    /// Takes the token the model chose; `cached` is what lies before it. `Some`: the answer is complete.
+    pub(super) fn take(
+        &mut self,
+        token: LlamaToken,
+        model: &LlamaModel,
+        cached: usize,
+    ) -> Option<Finish> {
+        self.first.get_or_insert_with(Instant::now);
+        let vocab = model.vocab();
+        let mut shown = String::new();
+        if vocab.is_eog(token) {
+            self.stops.finish(&mut shown);
+            self.show(shown);
+            return Some(Finish::Stop);
+        }
+        self.generated += 1;
+        self.last = Some(token);
+        self.unreported.push(token.0);
+        self.piece.clear();
+        vocab.token_to_piece_into(token, &mut self.piece, false, None);
+        let mut text = String::new();
+        self.joiner.push(&self.piece, &mut text);
+        if self.stops.push(&text, &mut shown) {
+            self.show(shown);
+            return Some(Finish::Stop);
+        }
+        if self.generated >= self.job.max_tokens || cached + 1 >= self.job.window {
+            self.stops.finish(&mut shown);
+            self.show(shown);
+            return Some(Finish::Length);
+        }
+        self.show(shown);
+        self.next = Some(token);
+        None
+    }
+
+    fn show(&mut self, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        let tokens = if self.job.report_tokens {
+            std::mem::take(&mut self.unreported)
+        } else {
+            self.unreported.clear();
+            Vec::new()
+        };
+        // A receiver that is gone is noticed before the next step.
+        let _ = self.job.events.send(Event::Text { text, tokens });
+    }
+
+    /// Sends the last event.
+    pub(super) fn finish(mut self, finish: Finish, cached: &[LlamaToken]) {
+        let now = Instant::now();
+        let first = self.first.unwrap_or(now);
+        let mut context: Vec<i32> = cached.iter().map(|token| token.0).collect();
+        if context.len() < self.job.prompt.len() + self.generated
+            && let Some(last) = self.last
+        {
+            context.push(last.0);
+        }
+        if !self.job.report_tokens {
+            self.unreported.clear();
+        }
+        let outcome = Outcome {
+            finish,
+            prompt_tokens: self.job.prompt.len() as u64,
+            cached_tokens: self.reused as u64,
+            prompt_nanos: nanos(first - self.began),
+            eval_tokens: self.generated as u64,
+            eval_nanos: nanos(now - first),
+            tokens: self.unreported,
+            context,
+        };
+        let _ = self.job.events.send(Event::Done(outcome));
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Slot {
+    pub(super) fn new(id: i32) -> Self {
+        Self {
+            id,
+            cached: Vec::new(),
+            task: None,
+            used: 0,
+        }
+    }
+
+    /// How many tokens of `prompt` this slot already has. At least one is left to compute.
+    pub(super) fn common(&self, prompt: &[LlamaToken]) -> usize {
+        self.cached
+            .iter()
+            .zip(prompt)
+            .take_while(|(a, b)| a == b)
+            .count()
+            .min(prompt.len().saturating_sub(1))
+    }
+}
