@@ -17,8 +17,15 @@ export function placed(data: Pages, conversation: Conversation): Pages {
   const pages = data.pages.map((page, index) => {
     const items: Conversation[] = [];
     for (const item of page.items) {
-      if (item.id === conversation.id) continue;
-      if (waiting && item.updated_at <= conversation.updated_at) {
+      if (item.id === conversation.id) {
+        // Only renamed: it stays where it is, also at the end of what is loaded.
+        if (waiting && item.updated_at === waiting.updated_at) {
+          items.push(waiting);
+          waiting = null;
+        }
+        continue;
+      }
+      if (waiting && item.updated_at < waiting.updated_at) {
         items.push(waiting);
         waiting = null;
       }

@@ -42,7 +42,7 @@ export type AnswerFrame =
   | { type: "queued"; generation_id: string; position: number; eta_ms: number | null }
   | { type: "delta"; generation_id: string; epoch: number; offset: number; text: string }
   | { type: "done"; generation_id: string; offset: number; usage: Usage | null; status: string }
-  | { type: "interrupted"; generation_id: string; reason: string }
+  | InterruptedFrame
   | { type: "resync"; generation_id: string; epoch: number; offset: number; text: string };
 
 export type ServerFrame =
@@ -52,6 +52,17 @@ export type ServerFrame =
   | { type: "conversation"; conversation: Conversation }
   | { type: "conversation_deleted"; id: string }
   | { type: "error"; id?: string | null; generation_id?: string; code: string; message: string };
+
+/** The text so far is kept. */
+export interface InterruptedFrame {
+  type: "interrupted";
+  generation_id: string;
+  /** A stable code. */
+  reason: string;
+  /** A sentence for those who do not know the code. */
+  message?: string;
+  status?: "interrupted" | "failed";
+}
 
 export const CLOSE_UNAUTHORIZED = 4401;
 

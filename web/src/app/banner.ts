@@ -31,7 +31,7 @@ export function worstTrouble({ online, connection, status, statusFailed }: Healt
   if (connection !== "ready") return { key: "reconnecting", words: "", bad: true };
   if (statusFailed && !status) return { key: "statusFailed", words: "", bad: false };
   const troubled = status?.components.filter((each) => each.status !== "ok") ?? [];
-  const store = troubled.find((each) => each.name === "store");
+  const store = troubled.find((each) => each.name === "store" || each.name === "answers");
   if (store) {
     const detail = store.detail ?? store.status;
     const full = /full|no space/i.test(detail);

@@ -19,34 +19,28 @@ interface View {
   text: string;
   status: "queued" | "running" | "done" | "stopped" | "interrupted" | "failed";
   queue: { position: number; etaMs: number | null } | null;
-  reason: string | null;
+  error: { code: string; message: string } | null;
 }
 
+/**
+ * The same elements from the first word to the last and after: whoever selects text in an answer
+ * keeps the selection when it ends. Only an unfinished answer listens to what arrives.
+ */
 export const AssistantMessage = memo(function AssistantMessage(props: Props) {
   const { message } = props;
-  const status = message.generation?.status ?? "done";
-  if (message.generation && (status === "queued" || status === "running")) {
-    return <LiveMessage {...props} generationId={message.generation.id} />;
-  }
-  const reason = message.generation?.error?.message ?? null;
-  return <Body {...props} view={{ text: message.content, status, queue: null, reason }} />;
-});
-
-function LiveMessage(props: Props & { generationId: string }) {
   const chat = useChat();
-  const answer = useAnswer(props.generationId);
-  const { message } = props;
-  useEffect(() => chat.follow(message), [chat, message]);
+  const status = message.generation?.status ?? "done";
+  const unfinished = status === "queued" || status === "running";
+  const answer = useAnswer(unfinished ? (message.generation?.id ?? "") : "");
+  useEffect(() => {
+    if (unfinished) chat.follow(message);
+  }, [chat, message, unfinished]);
+  const error = message.generation?.error ?? null;
   const view: View = answer
-    ? {
-        text: answer.text,
-        status: answer.phase,
-        queue: answer.queue,
-        reason: answer.reason,
-      }
-    : { text: message.content, status: "queued", queue: null, reason: null };
+    ? { text: answer.text, status: answer.phase, queue: answer.queue, error: answer.error }
+    : { text: message.content, status, queue: null, error };
   return <Body {...props} view={view} />;
-}
+});
 
 function Body({ message, pager, busy, onRegenerate, view }: Props & { view: View }) {
   const { t } = useTranslation();
@@ -123,12 +117,13 @@ function Ending({ view }: { view: View }) {
     );
   }
   if (view.status !== "interrupted" && view.status !== "failed") return null;
-  const known = t(`problem.${view.reason ?? ""}`, { defaultValue: "" });
+  const words = view.error?.message ?? "";
+  const cause = view.error && t(`problem.${view.error.code}`, { defaultValue: words });
   return (
     <p className="ending ending-bad" role="alert">
       <CircleAlert aria-hidden size={15} />
       <span>
-        {t(view.text ? "chat.interrupted" : "chat.failed")} {known || view.reason}
+        {t(view.text ? "chat.interrupted" : "chat.failed")} {cause}
       </span>
     </p>
   );

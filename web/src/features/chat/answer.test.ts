@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { AnswerFrame } from "../../api/protocol";
-import { type Answer, applyFrame, byteLength, startAnswer } from "./answer";
+import { type Answer, applyFrame, byteLength, revived, startAnswer } from "./answer";
 
 const id = "g1";
 const delta = (offset: number, text: string, epoch = 1): AnswerFrame => ({
@@ -91,7 +91,17 @@ describe("an answer", () => {
       delta(0, "abc"),
       { type: "interrupted", generation_id: id, reason: "node_lost" },
     ]).answer;
-    expect(cut).toMatchObject({ phase: "interrupted", text: "abc", reason: "node_lost" });
+    expect(cut).toMatchObject({ phase: "interrupted", text: "abc", error: { code: "node_lost" } });
+  });
+
+  it("goes on from what it holds when another server takes it up after all", () => {
+    const cut = run([
+      delta(0, "abc"),
+      { type: "interrupted", generation_id: id, reason: "unattended" },
+    ]).answer;
+    const { answer } = run([delta(3, "def", 2), done(6)], revived(cut));
+    expect(answer).toMatchObject({ phase: "done", text: "abcdef", error: null });
+    expect(revived(answer)).toBe(answer);
   });
 
   it("shows its place in the queue only while it waits", () => {

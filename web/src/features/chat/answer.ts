@@ -1,7 +1,7 @@
 import type { AnswerFrame } from "../../api/protocol";
 import type { Usage } from "../../api/types";
 
-export type Phase = "queued" | "running" | "done" | "stopped" | "interrupted";
+export type Phase = "queued" | "running" | "done" | "stopped" | "interrupted" | "failed";
 
 /** An answer as far as this page holds it. */
 export interface Answer {
@@ -13,7 +13,7 @@ export interface Answer {
   readonly bytes: number;
   readonly queue: { position: number; etaMs: number | null } | null;
   readonly usage: Usage | null;
-  readonly reason: string | null;
+  readonly error: { code: string; message: string } | null;
 }
 
 /** `subscribe`: bytes are missing, ask again from `answer.bytes`. */
@@ -39,8 +39,14 @@ export function startAnswer(generationId: string, text = ""): Answer {
     bytes: byteLength(text),
     queue: null,
     usage: null,
-    reason: null,
+    error: null,
   };
+}
+
+/** An answer that another server took up after its end had been told: it goes on from what is held. */
+export function revived(answer: Answer): Answer {
+  if (answer.phase !== "interrupted") return answer;
+  return { ...answer, phase: "running", error: null };
 }
 
 export function isLive(answer: Answer): boolean {
@@ -61,7 +67,7 @@ export function applyFrame(answer: Answer, frame: AnswerFrame): Step {
         text: frame.text,
         bytes: byteLength(frame.text),
         queue: null,
-        reason: null,
+        error: null,
       });
     case "queued":
       if (answer.phase !== "queued") return settled(answer);
@@ -75,7 +81,12 @@ export function applyFrame(answer: Answer, frame: AnswerFrame): Step {
       return applyDone(answer, frame);
     case "interrupted":
       if (!isLive(answer)) return settled(answer);
-      return settled({ ...answer, phase: "interrupted", queue: null, reason: frame.reason });
+      return settled({
+        ...answer,
+        phase: frame.status === "failed" ? "failed" : "interrupted",
+        queue: null,
+        error: { code: frame.reason, message: frame.message ?? "" },
+      });
   }
 }
 

@@ -188,7 +188,6 @@ function userMessage(accepted: Accepted, parentId: string | null, content: strin
 
 function ended(message: Message, answer: Answer): Message {
   if (!message.generation) return message;
-  const error = answer.reason ? { code: answer.reason, message: answer.reason } : null;
   return {
     ...message,
     content: answer.text,
@@ -196,7 +195,7 @@ function ended(message: Message, answer: Answer): Message {
       ...message.generation,
       status: answer.phase as GenerationStatus,
       usage: answer.usage,
-      error,
+      error: answer.error,
     },
   };
 }

@@ -1,7 +1,7 @@
 import { Emitter } from "../../api/emitter";
 import type { AnswerFrame, ServerFrame } from "../../api/protocol";
 import type { ChatSocket } from "../../api/socket";
-import { type Answer, applyFrame, isLive, startAnswer } from "./answer";
+import { type Answer, applyFrame, isLive, revived, startAnswer } from "./answer";
 
 export interface LiveOptions {
   /** Runs once before the next paint; deltas of one frame are drawn together. */
@@ -39,8 +39,10 @@ export class LiveAnswers {
 
   /** Follows an answer; `subscribed` when the server already sends it from the beginning. */
   follow(generationId: string, text = "", subscribed = false): void {
-    if (this.answers.has(generationId)) return;
-    this.answers.set(generationId, startAnswer(generationId, text));
+    const known = this.answers.get(generationId);
+    const answer = known ? revived(known) : startAnswer(generationId, text);
+    if (answer === known) return;
+    this.answers.set(generationId, answer);
     if (!subscribed) this.subscribe(generationId);
     this.flush(generationId);
   }

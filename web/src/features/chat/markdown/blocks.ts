@@ -9,11 +9,3 @@ export function parseBlocks(text: string, streaming: boolean): Token[] {
   const source = streaming ? remend(text, COMPLETE) : text;
   return lexer(source, { gfm: true }).filter((token) => token.type !== "space");
 }
-
-/** Whether a code block's closing fence has not arrived yet. */
-export function isOpenFence(raw: string): boolean {
-  const fence = /^ {0,3}(`{3,}|~{3,})/.exec(raw)?.[1];
-  if (!fence) return false;
-  const lastLine = raw.trimEnd().split("\n").at(-1)?.trim() ?? "";
-  return !(raw.includes("\n") && lastLine.startsWith(fence) && /^(`+|~+)$/.test(lastLine));
-}
