@@ -51,6 +51,8 @@ export type ServerFrame =
   | AnswerFrame
   | { type: "conversation"; conversation: Conversation }
   | { type: "conversation_deleted"; id: string }
+  /** More has changed than was told. */
+  | { type: "conversations_changed" }
   | { type: "error"; id?: string | null; generation_id?: string; code: string; message: string };
 
 /** The text so far is kept. */

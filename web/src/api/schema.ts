@@ -4,38 +4,6 @@
  */
 
 export interface paths {
-    "/api/v1/instance": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["instance"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/auth/register": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["register"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/auth/login": {
         parameters: {
             query?: never;
@@ -45,23 +13,8 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        /** Signs in. */
         post: operations["login"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/auth/refresh": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["refresh"];
         delete?: never;
         options?: never;
         head?: never;
@@ -77,6 +30,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        /** Ends the sign-in that the cookie belongs to, on every open connection too. */
         post: operations["logout"];
         delete?: never;
         options?: never;
@@ -84,48 +38,34 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/me": {
+    "/api/v1/auth/refresh": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["me"];
+        get?: never;
         put?: never;
-        post?: never;
+        /** Uses up the refresh token in the cookie and gives a new one, with a new access token. */
+        post: operations["refresh"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/models": {
+    "/api/v1/auth/register": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["list_models"];
+        get?: never;
         put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/status": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["status"];
-        put?: never;
-        post?: never;
+        /** Makes an account and signs in. */
+        post: operations["register"];
         delete?: never;
         options?: never;
         head?: never;
@@ -139,8 +79,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** Conversations, the latest changed first. Answers carry an `ETag`. */
         get: operations["list_conversations"];
         put?: never;
+        /** Begins a conversation without messages. */
         post: operations["create_conversation"];
         delete?: never;
         options?: never;
@@ -155,12 +97,15 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** One conversation. */
         get: operations["get_conversation"];
         put?: never;
         post?: never;
+        /** Deletes a conversation with all that is in it; answers that are being made in it are stopped. */
         delete: operations["delete_conversation"];
         options?: never;
         head?: never;
+        /** Renames a conversation, sets its model or shows another branch. */
         patch: operations["update_conversation"];
         trace?: never;
     };
@@ -171,8 +116,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** The whole tree of a conversation, in order of creation. */
         get: operations["list_messages"];
         put?: never;
+        /** Sends a message and has it answered. Two requests with one `Idempotency-Key` are one. */
         post: operations["send_message"];
         delete?: never;
         options?: never;
@@ -189,6 +136,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        /** Has a user's message answered again, as another branch. */
         post: operations["regenerate"];
         delete?: never;
         options?: never;
@@ -203,6 +151,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** An answer as it is now. */
         get: operations["get_generation"];
         put?: never;
         post?: never;
@@ -221,7 +170,96 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        /** Stops an answer; its text so far stays. One that has ended stays as it is. */
         post: operations["cancel_generation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/generations/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows an answer: the text from its beginning or from `Last-Event-ID` on, then what comes, to its end. Event names and
+         *     data are those of the WebSocket's frames; identifiers are `<epoch>-<bytes held after this event>`.
+         */
+        get: operations["generation_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/instance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a page needs before anybody signs in. */
+        get: operations["instance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is signed in. */
+        get: operations["me"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The models of all nodes. */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What works and what does not: the stores and every node. */
+        get: operations["status"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -232,154 +270,256 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Problem: {
-            type: string;
-            title: string;
-            status: number;
-            detail: string;
-            code: string;
-            models?: string[];
+        /** @description An answer is on its way. */
+        Accepted: {
+            /** @description The message that will hold the answer. */
+            assistant_message_id: string;
+            conversation_id: string;
+            generation_id: string;
+            /** @description The user's message. */
+            message_id: string;
         };
-        Instance: {
-            version: string;
-            needs_setup: boolean;
-            setup_token_required: boolean;
-            /** @enum {string} */
-            registration: "open" | "invite" | "closed";
-        };
-        RegisterRequest: {
-            email: string;
-            password: string;
-            setup_token?: string | null;
-            invite?: string | null;
-        };
-        LoginRequest: {
-            email: string;
-            password: string;
-        };
-        TokenResponse: {
-            access_token: string;
-            token_type: string;
-            expires_in: number;
-        };
-        Me: {
-            id: string;
-            email: string;
-            /** @enum {string} */
-            role: "admin" | "user";
-            created_at: string;
-        };
-        Model: {
-            name: string;
-            digest: string;
-            size: number;
-            family: string;
-            parameter_size: string;
-            quantization: string;
-            capabilities: string[];
-            demonstration: boolean;
-            loaded: boolean;
-            default: boolean;
-            nodes: string[];
-        };
-        ModelPage: {
-            items: components["schemas"]["Model"][];
-            next_cursor: string | null;
-        };
+        /** @description One part of the installation. */
         Component: {
-            name: string;
-            /** @enum {string} */
-            status: "ok" | "degraded" | "down";
+            /** @description What is wrong with it. */
             detail?: string | null;
+            name: string;
+            /**
+             * @description How well something works.
+             * @enum {string}
+             */
+            status: "ok" | "degraded" | "down";
         };
-        Status: {
-            /** @enum {string} */
-            status: "ok" | "degraded";
-            components: components["schemas"]["Component"][];
-        };
+        /** @description A conversation. */
         Conversation: {
-            id: string;
-            title: string;
-            model: string | null;
-            head_message_id: string | null;
+            /** Format: date-time */
             created_at: string;
+            /** @description The newest message of the branch shown last. */
+            head_message_id: string | null;
+            id: string;
+            /** @description The model it prefers; the default where null. */
+            model: string | null;
+            title: string;
+            /** Format: date-time */
             updated_at: string;
         };
+        /** @description A page of conversations. */
         ConversationPage: {
             items: components["schemas"]["Conversation"][];
             next_cursor: string | null;
         };
+        /** @description A conversation without messages. */
         CreateConversation: {
-            title?: string | null;
             model?: string | null;
-        };
-        UpdateConversation: {
             title?: string | null;
-            model?: string | null;
-            head_message_id?: string | null;
         };
-        Usage: {
-            prompt_tokens: number;
-            completion_tokens: number;
-            total_ms: number;
-            first_token_ms: number | null;
+        /** @description The making of an answer. */
+        Generation: {
+            conversation_id: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Which owner makes it. */
+            epoch: components["schemas"]["u32"];
+            error: components["schemas"]["GenerationError"] | null;
+            /** Format: date-time */
+            finished_at: string | null;
+            id: string;
+            /** @description The assistant's message that holds the answer. */
+            message_id: string;
+            model: string;
+            /** @description Bytes of `text`. */
+            offset: number;
+            status: components["schemas"]["GenerationStatus"];
+            /** @description The text so far. */
+            text: string;
+            usage: components["schemas"]["Usage"] | null;
         };
+        /** @description Why an answer was interrupted or failed. */
         GenerationError: {
+            /** @description A stable name. */
             code: string;
+            /** @description A sentence. */
             message: string;
         };
-        /** @enum {string} */
+        /**
+         * @description How far an answer has come.
+         * @enum {string}
+         */
         GenerationStatus: "queued" | "running" | "done" | "stopped" | "interrupted" | "failed";
-        MessageGeneration: {
-            id: string;
-            status: components["schemas"]["GenerationStatus"];
-            model: string;
-            usage: null | components["schemas"]["Usage"];
-            error: null | components["schemas"]["GenerationError"];
+        /** @description What anybody may know of the installation. */
+        Instance: {
+            /** @description Whether there is no account yet: the first one becomes the administrator's. */
+            needs_setup: boolean;
+            /**
+             * @description Who may make an account.
+             * @enum {string}
+             */
+            registration: "open" | "invite" | "closed";
+            /** @description Whether that first account needs the set-up token. */
+            setup_token_required: boolean;
+            /** @description The program's version. */
+            version: string;
         };
-        Message: {
-            id: string;
-            conversation_id: string;
-            parent_id: string | null;
-            /** @enum {string} */
-            role: "user" | "assistant" | "system";
-            content: string;
+        /** @description A sign-in. */
+        LoginRequest: {
+            /** @description The account's address. */
+            email: string;
+            /** @description Its password. */
+            password: string;
+        };
+        /** @description An account. */
+        Me: {
+            /** Format: date-time */
             created_at: string;
-            generation: null | components["schemas"]["MessageGeneration"];
+            email: string;
+            id: string;
+            /**
+             * @description What an account may do.
+             * @enum {string}
+             */
+            role: "admin" | "user";
         };
+        /** @description A message of a conversation's tree. */
+        Message: {
+            /** @description The text; of an answer that is being made, read it from its generation. */
+            content: string;
+            conversation_id: string;
+            /** Format: date-time */
+            created_at: string;
+            generation: components["schemas"]["MessageGeneration"] | null;
+            id: string;
+            parent_id: string | null;
+            /**
+             * @description Who speaks.
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
+        };
+        /** @description What makes or made an answer. */
+        MessageGeneration: {
+            error: components["schemas"]["GenerationError"] | null;
+            id: string;
+            model: string;
+            status: components["schemas"]["GenerationStatus"];
+            usage: components["schemas"]["Usage"] | null;
+        };
+        /** @description A page of messages. */
         MessagePage: {
             items: components["schemas"]["Message"][];
             next_cursor: string | null;
         };
+        /** @description A model. */
+        Model: {
+            capabilities: string[];
+            /** @description Whether it answers where none is named. */
+            default: boolean;
+            /** @description One of the small models that come with the installation. */
+            demonstration: boolean;
+            digest: string;
+            family: string;
+            /** @description Whether a node holds it in memory now. */
+            loaded: boolean;
+            name: string;
+            /** @description The nodes that have it. */
+            nodes: string[];
+            parameter_size: string;
+            quantization: string;
+            /** Format: int64 */
+            size: number;
+        };
+        /** @description Every model. */
+        ModelPage: {
+            items: components["schemas"]["Model"][];
+            next_cursor: string | null;
+        };
+        /** @description The body of every error. */
+        Problem: {
+            /** @description A stable name for programs. */
+            code: string;
+            /** @description A sentence for people. */
+            detail: string;
+            /** @description With `unknown_model`: the models there are. */
+            models?: string[] | null;
+            /**
+             * Format: int32
+             * @description The HTTP status.
+             */
+            status: number;
+            /** @description The status in words. */
+            title: string;
+            /** @description Always `about:blank`: `code` tells errors apart. */
+            type: string;
+        };
+        /** @description A user's message, to be answered again. */
+        Regenerate: {
+            model?: string | null;
+            parent_id: string;
+        };
+        /** @description A new account. */
+        RegisterRequest: {
+            /** @description The address to sign in with. */
+            email: string;
+            /** @description An invitation's code. */
+            invite?: string | null;
+            /** @description 8 to 1024 bytes. */
+            password: string;
+            /** @description What `serve` prints at start; for the first account where it is required. */
+            setup_token?: string | null;
+        };
+        /** @description A message, to be answered. */
         SendMessage: {
             content: string;
+            model?: string | null;
+            /** @description The message it follows. Absent: the conversation's head. Null: none, another first message. */
             parent_id?: string | null;
+        };
+        /** @description The whole, and its parts. */
+        Status: {
+            components: components["schemas"]["Component"][];
+            /**
+             * @description How well something works.
+             * @enum {string}
+             */
+            status: "ok" | "degraded" | "down";
+        };
+        /** @description The right to make requests, for a while. The refresh token comes beside it, as a cookie. */
+        TokenResponse: {
+            /** @description To be sent as `Authorization: Bearer`. */
+            access_token: string;
+            /**
+             * Format: int64
+             * @description Seconds until it ends.
+             */
+            expires_in: number;
+            /** @description `Bearer`. */
+            token_type: string;
+        };
+        /** @description What is to change; what is absent or null stays. */
+        UpdateConversation: {
+            /** @description A message of this conversation: the newest of the branch to show. */
+            head_message_id?: string | null;
             model?: string | null;
+            title?: string | null;
         };
-        Regenerate: {
-            parent_id: string;
-            model?: string | null;
+        /** @description What an answer cost. */
+        Usage: {
+            /** Format: int64 */
+            completion_tokens: number;
+            /**
+             * Format: int64
+             * @description From acceptance to the first character.
+             */
+            first_token_ms: number | null;
+            /** Format: int64 */
+            prompt_tokens: number;
+            /**
+             * Format: int64
+             * @description From acceptance to the end.
+             */
+            total_ms: number;
         };
-        Accepted: {
-            conversation_id: string;
-            message_id: string;
-            assistant_message_id: string;
-            generation_id: string;
-        };
-        Generation: {
-            id: string;
-            conversation_id: string;
-            message_id: string;
-            status: components["schemas"]["GenerationStatus"];
-            model: string;
-            epoch: number;
-            offset: number;
-            text: string;
-            usage: null | components["schemas"]["Usage"];
-            error: null | components["schemas"]["GenerationError"];
-            created_at: string;
-            finished_at: string | null;
-        };
+        /** Format: int32 */
+        u32: number;
     };
     responses: never;
     parameters: never;
@@ -389,7 +529,40 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    instance: {
+    login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LoginRequest"];
+            };
+        };
+        responses: {
+            /** @description Signed in; the refresh token is in the cookie. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenResponse"];
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    logout: {
         parameters: {
             query?: never;
             header?: never;
@@ -398,14 +571,43 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description Signed out. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    refresh: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Still signed in; the cookie is renewed. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Instance"];
+                    "application/json": components["schemas"]["TokenResponse"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -429,6 +631,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The account exists; the refresh token is in the cookie. */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -437,170 +640,7 @@ export interface operations {
                     "application/json": components["schemas"]["TokenResponse"];
                 };
             };
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    login: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["LoginRequest"];
-            };
-        };
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TokenResponse"];
-                };
-            };
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    refresh: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TokenResponse"];
-                };
-            };
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    logout: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    me: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Me"];
-                };
-            };
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    list_models: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelPage"];
-                };
-            };
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    status: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Status"];
-                };
-            };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -614,7 +654,9 @@ export interface operations {
     list_conversations: {
         parameters: {
             query?: {
+                /** @description Items on the page, 1 to 200; 50 where absent. */
                 limit?: number;
+                /** @description An earlier page's `next_cursor`. */
                 cursor?: string;
             };
             header?: never;
@@ -623,6 +665,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description A page. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -631,6 +674,14 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationPage"];
                 };
             };
+            /** @description As the `If-None-Match` says. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -654,6 +705,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The conversation. */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -662,6 +714,7 @@ export interface operations {
                     "application/json": components["schemas"]["Conversation"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -677,12 +730,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The conversation. */
                 id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description The conversation. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -691,6 +746,7 @@ export interface operations {
                     "application/json": components["schemas"]["Conversation"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -706,18 +762,21 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The conversation. */
                 id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description It is gone. */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -733,6 +792,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The conversation. */
                 id: string;
             };
             cookie?: never;
@@ -743,6 +803,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The conversation as it is now. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -751,6 +812,7 @@ export interface operations {
                     "application/json": components["schemas"]["Conversation"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -764,17 +826,21 @@ export interface operations {
     list_messages: {
         parameters: {
             query?: {
+                /** @description Items on the page, 1 to 200; 50 where absent. */
                 limit?: number;
+                /** @description An earlier page's `next_cursor`. */
                 cursor?: string;
             };
             header?: never;
             path: {
+                /** @description The conversation. */
                 id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description A page. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -783,6 +849,7 @@ export interface operations {
                     "application/json": components["schemas"]["MessagePage"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -796,8 +863,12 @@ export interface operations {
     send_message: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Made by the client; at most 128 bytes. */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
+                /** @description The conversation. */
                 id: string;
             };
             cookie?: never;
@@ -808,6 +879,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The answer is on its way. */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -816,6 +888,7 @@ export interface operations {
                     "application/json": components["schemas"]["Accepted"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -829,8 +902,12 @@ export interface operations {
     regenerate: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Made by the client; at most 128 bytes. */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
+                /** @description The conversation. */
                 id: string;
             };
             cookie?: never;
@@ -841,6 +918,7 @@ export interface operations {
             };
         };
         responses: {
+            /** @description The answer is on its way. */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -849,6 +927,7 @@ export interface operations {
                     "application/json": components["schemas"]["Accepted"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -864,12 +943,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The generation. */
                 id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description The generation. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -878,6 +959,7 @@ export interface operations {
                     "application/json": components["schemas"]["Generation"];
                 };
             };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -893,18 +975,172 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The generation. */
                 id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
+            /** @description It will stop. */
             202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    generation_events: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The last event's identifier. */
+                "Last-Event-ID"?: string | null;
+            };
+            path: {
+                /** @description The generation. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    instance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The installation. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Instance"];
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The account. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Every model. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelPage"];
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description `ok`, or `degraded` if any part is not. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Status"];
+                };
+            };
+            /** @description A problem. */
             default: {
                 headers: {
                     [name: string]: unknown;

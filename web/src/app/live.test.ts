@@ -260,6 +260,13 @@ describe("live answers over the socket", () => {
     expect(ends).toEqual(["abc"]);
   });
 
+  it("ends an answer that is not there any more", async () => {
+    const { live, wire } = await following();
+    live.follow("g");
+    wire().say({ type: "error", generation_id: "g", code: "not_found", message: "gone" });
+    expect(live.get("g")).toMatchObject({ phase: "interrupted", error: { code: "not_found" } });
+  });
+
   it("does not follow finished answers again", async () => {
     const { live, wire, fire } = await following();
     live.follow("g", "", true);

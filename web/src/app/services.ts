@@ -61,17 +61,20 @@ function keepCacheCurrent(socket: ChatSocket, client: QueryClient): void {
   socket.frames.on((frame) => {
     if (frame.type === "conversation") receive(client, frame.conversation);
     if (frame.type === "conversation_deleted") dropConversation(client, frame.id);
+    if (frame.type === "conversations_changed") readAgain(client);
   });
   socket.changed.on((state) => {
     if (state === "closed") connectedBefore = false;
     if (state !== "ready") return;
-    if (connectedBefore) {
-      for (const key of ["conversations", "conversation", "messages", "status", "models"]) {
-        void client.invalidateQueries({ queryKey: [key] });
-      }
-    }
+    if (connectedBefore) readAgain(client);
     connectedBefore = true;
   });
+}
+
+function readAgain(client: QueryClient): void {
+  for (const key of ["conversations", "conversation", "messages", "status", "models"]) {
+    void client.invalidateQueries({ queryKey: [key] });
+  }
 }
 
 function receive(client: QueryClient, conversation: Conversation): void {

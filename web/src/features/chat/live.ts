@@ -66,12 +66,19 @@ export class LiveAnswers {
   private receive(frame: ServerFrame): void {
     // The server sends an accepted answer from its first byte, unasked.
     if (frame.type === "accepted") this.follow(frame.generation_id, "", true);
+    if (frame.type === "error" && frame.generation_id && frame.code === "not_found") {
+      const { generation_id, code, message } = frame;
+      this.apply({ type: "interrupted", generation_id, reason: code, message });
+    }
     if (!ANSWER_TYPES.has(frame.type)) return;
-    const known = frame as AnswerFrame;
-    const before = this.answers.get(known.generation_id);
+    this.apply(frame as AnswerFrame);
+  }
+
+  private apply(frame: AnswerFrame): void {
+    const before = this.answers.get(frame.generation_id);
     if (!before) return;
-    const { answer, need } = applyFrame(before, known);
-    if (need === "subscribe") this.subscribe(known.generation_id);
+    const { answer, need } = applyFrame(before, frame);
+    if (need === "subscribe") this.subscribe(frame.generation_id);
     if (answer === before) return;
     this.answers.set(answer.generationId, answer);
     if (isLive(answer)) {
