@@ -6,6 +6,7 @@
 
 mod catalog;
 mod cpu;
+mod embed;
 pub mod embedded;
 mod error;
 mod gguf;
@@ -31,6 +32,7 @@ pub use error::EngineError;
 pub use gguf::{Gguf, GgufError};
 pub use options::EngineOptions;
 
+use embed::Embedders;
 use models::Models;
 use service::Call;
 
@@ -42,8 +44,17 @@ pub(crate) struct Inner {
     pub(crate) options: EngineOptions,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) models: Models,
+    pub(crate) embedders: Embedders,
     pub(crate) closing: CancellationToken,
     tasks: TaskTracker,
+}
+
+impl Inner {
+    /// Takes a model out of memory whose files have changed.
+    pub(crate) fn forget(&self, name: &str) {
+        self.models.unload(name);
+        self.embedders.unload(name);
+    }
 }
 
 impl Engine {
@@ -68,12 +79,19 @@ impl Engine {
             )));
         }
         let catalog = Arc::new(Catalog::open(&options.models_dir, options.clock.clone())?);
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let engine = Self(Arc::new(Inner {
+            embedders: Embedders::new(
+                Arc::clone(&catalog),
+                &options,
+                tasks.clone(),
+                closing.clone(),
+            ),
             models: Models::new(Arc::clone(&catalog), options.clone()),
             catalog,
             options,
-            closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            closing,
+            tasks,
         }));
         engine.preload();
         Ok(engine)

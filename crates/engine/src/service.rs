@@ -47,7 +47,6 @@ pub(crate) struct Answer {
     ready: Option<Event>,
     arrived: Instant,
     load: Duration,
-    pub manifest: Manifest,
 }
 
 /// The end of an answer.
@@ -174,7 +173,6 @@ impl Inner {
             ready: None,
             arrived,
             load,
-            manifest,
         };
         answer.first().await?;
         Ok(Started::Running(answer))

@@ -20,7 +20,6 @@ pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     bos: String,
     eos: String,
-    source: String,
 }
 
 impl ChatTemplate {
@@ -49,21 +48,14 @@ impl ChatTemplate {
         environment.add_function("strftime_now", move |format: String| {
             strftime(&clock, &format)
         });
-        let source = source.unwrap_or(PLAIN).to_owned();
         environment
-            .add_template_owned("chat", source.clone())
+            .add_template_owned("chat", source.unwrap_or(PLAIN).to_owned())
             .map_err(|error| EngineError::Template(error.to_string()))?;
         Ok(Self {
             environment,
             bos,
             eos,
-            source,
         })
-    }
-
-    /// The template's text.
-    pub(crate) fn source(&self) -> &str {
-        &self.source
     }
 
     /// The conversation with the assistant's turn open at its end.

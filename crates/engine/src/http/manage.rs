@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{State, body, reply::OllamaError};
 use crate::{
     catalog::{Catalog, Kind, Manifest},
+    embed::RunningEncoder,
     error::EngineError,
     gguf::Gguf,
 };
@@ -67,6 +68,22 @@ pub(super) async fn ps(axum::extract::State(inner): State) -> Json<PsResponse> {
             context_length: model.runner.window() as u64,
         })
         .collect();
+    models.extend(
+        inner
+            .embedders
+            .running()
+            .into_iter()
+            .map(|running| RunningModel {
+                name: running.manifest.name.clone(),
+                model: running.manifest.name,
+                size: running.manifest.size,
+                digest: running.manifest.digest,
+                details: running.manifest.details,
+                expires_at: expiry(clock, running.deadline).to_string(),
+                size_vram: 0,
+                context_length: RunningEncoder::WINDOW as u64,
+            }),
+    );
     models.sort_by(|a, b| a.name.cmp(&b.name));
     Json(PsResponse { models })
 }

@@ -2,8 +2,12 @@
 
 mod body;
 mod chat;
+mod create;
+mod embed;
 mod generate;
 mod manage;
+mod modelfile;
+mod openai;
 mod reply;
 mod stream;
 
@@ -11,7 +15,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    routing::{any, get, post},
+    routing::{any, delete, get, head, post},
 };
 use http::StatusCode;
 use jarvis_protocol::ollama::{ErrorBody, VersionResponse};
@@ -33,6 +37,16 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
         .route("/api/show", post(manage::show))
         .route("/api/chat", post(chat::chat))
         .route("/api/generate", post(generate::generate))
+        .route("/api/embed", post(embed::embed))
+        .route("/api/embeddings", post(embed::embeddings))
+        .route("/api/create", post(create::create))
+        .route("/api/copy", post(create::copy))
+        .route("/api/delete", delete(create::delete))
+        .route(
+            "/api/blobs/{digest}",
+            head(create::head_blob).post(create::put_blob),
+        )
+        .merge(openai::routes())
         .fallback(any(not_found))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(inner)

@@ -28,6 +28,7 @@ pub(crate) struct Job {
     /// It has no bound of its own: an answer has at most `window` tokens.
     pub events: UnboundedSender<Event>,
     /// Counts the job as long as it exists.
+    #[expect(dead_code, reason = "held for its drop")]
     pub ticket: Ticket,
 }
 

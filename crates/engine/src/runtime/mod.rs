@@ -159,11 +159,6 @@ impl Runner {
         self.shared.accepting()
     }
 
-    /// Jobs that decode or wait.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.shared.in_flight()
-    }
-
     /// Since when nothing is asked of it.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         self.shared.idle_since()

@@ -77,10 +77,6 @@ impl Shared {
         self.lock().accepting
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.lock().in_flight
-    }
-
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         (state.in_flight == 0).then_some(state.idle_since)

@@ -1,0 +1,221 @@
+//! `POST /v1/chat/completions`.
+
+use axum::{
+    Json,
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use jarvis_protocol::{
+    ollama::{Format, Message, Role},
+    openai::{
+        ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatMessage, ChatRequest, Content,
+        Delta, ResponseFormat, Usage,
+    },
+};
+
+use super::{Sampling, done, event, failure, finish_reason, id, one_answer};
+use crate::{
+    error::EngineError,
+    http::{
+        State, body,
+        chat::with_system,
+        reply::OpenAiError,
+        stream::{self, Dialect},
+    },
+    prompt::Input,
+    service::{Answer, Call, Piece, Started},
+};
+
+pub(super) async fn chat(
+    axum::extract::State(inner): State,
+    body: Body,
+) -> Result<Response, OpenAiError> {
+    let request: ChatRequest = body::json(body, inner.options.max_body).await?;
+    one_answer(request.n)?;
+    let manifest = inner.manifest(&request.model).await?;
+    let streamed = request.stream;
+    let mut writer = Writer {
+        id: id("chatcmpl"),
+        created: inner.options.clock.now().seconds(),
+        model: request.model.clone(),
+        fingerprint: format!("fp_{}", &manifest.digest[..12.min(manifest.digest.len())]),
+        usage: request
+            .stream_options
+            .is_some_and(|options| options.include_usage),
+        begun: false,
+    };
+    let call = call(request, manifest.system)?;
+    match inner.start(call).await? {
+        Started::Idle(..) => {
+            Err(EngineError::BadRequest("messages must not be empty".to_owned()).into())
+        }
+        Started::Running(answer) if streamed => Ok(stream::response(answer, writer)),
+        Started::Running(answer) => Ok(Json(writer.whole(answer).await?).into_response()),
+    }
+}
+
+fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineError> {
+    if request.messages.is_empty() {
+        return Err(EngineError::BadRequest(
+            "messages must not be empty".to_owned(),
+        ));
+    }
+    let format = match request.response_format {
+        None | Some(ResponseFormat::Text) => None,
+        Some(ResponseFormat::JsonObject) => Some(Format::Json),
+        Some(ResponseFormat::JsonSchema { json_schema }) => {
+            Some(Format::Schema(json_schema.schema))
+        }
+    };
+    let mut messages = Vec::with_capacity(request.messages.len());
+    for message in request.messages {
+        messages.push(converted(&request.model, message)?);
+    }
+    with_system(&mut messages, system);
+    let options = Sampling {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        seed: request.seed,
+        stop: request.stop,
+        frequency_penalty: request.frequency_penalty,
+        presence_penalty: request.presence_penalty,
+        max_tokens: request.max_completion_tokens.or(request.max_tokens),
+    };
+    Ok(Call {
+        model: request.model,
+        input: Some(Input::Chat {
+            messages,
+            tools: request.tools,
+            think: None,
+        }),
+        options: options.into_options(),
+        format,
+        keep_alive: None,
+        resume: None,
+        report_tokens: false,
+    })
+}
+
+fn converted(model: &str, message: ChatMessage) -> Result<Message, EngineError> {
+    if let Content::Parts(parts) = &message.content
+        && parts.iter().any(|part| part.image_url.is_some())
+    {
+        return Err(EngineError::NotSupported {
+            model: model.to_owned(),
+            what: "image input",
+        });
+    }
+    let role = match message.role.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        other => Role::Other(other.to_owned()),
+    };
+    Ok(Message {
+        tool_calls: message.tool_calls,
+        tool_call_id: message.tool_call_id,
+        ..Message::new(role, message.content.into_text())
+    })
+}
+
+/// Writes this request's records.
+struct Writer {
+    id: String,
+    created: i64,
+    model: String,
+    fingerprint: String,
+    usage: bool,
+    begun: bool,
+}
+
+impl Writer {
+    fn chunk(&self, delta: Delta, finish_reason: Option<String>) -> ChatChunk {
+        ChatChunk {
+            id: self.id.clone(),
+            object: "chat.completion.chunk".to_owned(),
+            created: self.created,
+            model: self.model.clone(),
+            system_fingerprint: self.fingerprint.clone(),
+            choices: vec![ChatChunkChoice {
+                index: 0,
+                delta,
+                finish_reason,
+            }],
+            usage: None,
+        }
+    }
+
+    /// The role comes once, before the first text.
+    fn role(&mut self) -> Option<String> {
+        (!std::mem::replace(&mut self.begun, true)).then(|| "assistant".to_owned())
+    }
+
+    async fn whole(&mut self, mut answer: Answer) -> Result<ChatCompletion, EngineError> {
+        let mut content = String::new();
+        loop {
+            match answer.next().await? {
+                Piece::Text(text, _) => content.push_str(&text),
+                Piece::End(end) => {
+                    return Ok(ChatCompletion {
+                        id: self.id.clone(),
+                        object: "chat.completion".to_owned(),
+                        created: self.created,
+                        model: self.model.clone(),
+                        system_fingerprint: self.fingerprint.clone(),
+                        choices: vec![ChatChoice {
+                            index: 0,
+                            message: ChatMessage {
+                                role: "assistant".to_owned(),
+                                content: Content::Text(content),
+                                ..ChatMessage::default()
+                            },
+                            finish_reason: Some(finish_reason(end.reason)),
+                        }],
+                        usage: Usage::new(end.metrics.prompt_eval_count, end.metrics.eval_count),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Dialect for Writer {
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+
+    fn record(&mut self, piece: Piece) -> Bytes {
+        match piece {
+            Piece::Text(text, _) => {
+                let delta = Delta {
+                    role: self.role(),
+                    content: Some(text),
+                };
+                event(&self.chunk(delta, None))
+            }
+            Piece::End(end) => {
+                let mut out = BytesMut::new();
+                let delta = Delta {
+                    role: self.role(),
+                    content: None,
+                };
+                out.extend(event(&self.chunk(delta, Some(finish_reason(end.reason)))));
+                if self.usage {
+                    let mut chunk = self.chunk(Delta::default(), None);
+                    chunk.choices.clear();
+                    chunk.usage = Some(Usage::new(
+                        end.metrics.prompt_eval_count,
+                        end.metrics.eval_count,
+                    ));
+                    out.extend(event(&chunk));
+                }
+                out.extend(done());
+                out.freeze()
+            }
+        }
+    }
+
+    fn failure(&mut self, error: &EngineError) -> Bytes {
+        failure(error)
+    }
+}
