@@ -1,6 +1,6 @@
-import { QueryClient } from "@tanstack/react-query";
+import { QueryClient, QueryObserver } from "@tanstack/react-query";
 import { describe, expect, it } from "vitest";
-import { addMessages, patchMessage, placed } from "./cache";
+import { addMessages, patchMessage, placed, supersedeLoads } from "./cache";
 import { keys } from "./queries";
 import type { Conversation, Message } from "./types";
 
@@ -45,6 +45,30 @@ describe("the conversation list", () => {
     const open = pages(true, [conversation("c", "5")]);
     expect(titles(placed(open, conversation("old", "1")))).toEqual(["c"]);
     expect(titles(placed(pages(false, []), conversation("new", "1")))).toEqual(["new"]);
+  });
+});
+
+describe("a load that began before a change", () => {
+  it("does not take the change back", async () => {
+    const client = new QueryClient();
+    const queryKey = keys.messages("c");
+    const answers: ((list: string[]) => void)[] = [];
+    const settle = () => new Promise((resolve) => setTimeout(resolve));
+    const load = () => new Promise<string[]>((resolve) => answers.push(resolve));
+    const observer = new QueryObserver(client, { queryKey, queryFn: load });
+    const stop = observer.subscribe(() => {});
+    answers[0]?.(["old"]);
+    await settle();
+    void client.invalidateQueries({ queryKey });
+    client.setQueryData(queryKey, ["old", "new"]);
+    supersedeLoads(client, "c");
+    answers[1]?.(["old"]);
+    await settle();
+    expect(client.getQueryData(queryKey)).toEqual(["old", "new"]);
+    answers[2]?.(["old", "new", "from elsewhere"]);
+    await settle();
+    expect(client.getQueryData(queryKey)).toEqual(["old", "new", "from elsewhere"]);
+    stop();
   });
 });
 

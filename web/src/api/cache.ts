@@ -73,6 +73,18 @@ export function patchMessage(
   );
 }
 
+/**
+ * After a change made here: a load that began before it may bring the state before it, and must
+ * not win. It is begun anew; the server knows of the change by now.
+ */
+export function supersedeLoads(client: QueryClient, conversationId: string): void {
+  for (const queryKey of [keys.messages(conversationId), keys.conversation(conversationId)]) {
+    if (client.isFetching({ queryKey, exact: true }) > 0) {
+      void client.invalidateQueries({ queryKey, exact: true });
+    }
+  }
+}
+
 export function setHead(client: QueryClient, id: string, head: string): void {
   client.setQueryData<Conversation>(
     keys.conversation(id),

@@ -108,6 +108,9 @@ export function Waiting({ queue }: { queue: View["queue"] }) {
 
 function Ending({ view }: { view: View }) {
   const { t } = useTranslation();
+  if (view.status === "done" && !view.text.trim()) {
+    return <p className="ending">{t("chat.nothingSaid")}</p>;
+  }
   if (view.status === "stopped") {
     return (
       <p className="ending">

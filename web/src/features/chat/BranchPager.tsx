@@ -19,7 +19,7 @@ export function BranchPager({ siblings, onChoose }: Props) {
         type="button"
         className="icon-button icon-button-small"
         aria-label={t("chat.previousVersion")}
-        disabled={previous === null}
+        aria-disabled={previous === null}
         onClick={() => previous && onChoose(previous)}
       >
         <ChevronLeft aria-hidden size={14} />
@@ -31,7 +31,7 @@ export function BranchPager({ siblings, onChoose }: Props) {
         type="button"
         className="icon-button icon-button-small"
         aria-label={t("chat.nextVersion")}
-        disabled={next === null}
+        aria-disabled={next === null}
         onClick={() => next && onChoose(next)}
       >
         <ChevronRight aria-hidden size={14} />

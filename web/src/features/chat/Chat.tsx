@@ -6,7 +6,7 @@ import { useConnection } from "../../api/services";
 import type { Message } from "../../api/types";
 import { Logo } from "../../ui/Logo";
 import { Waiting } from "./AssistantMessage";
-import { Composer } from "./Composer";
+import { Composer, focusField } from "./Composer";
 import { useChat, useOutgoing, usePhase } from "./context";
 import { readDraft, writeDraft } from "./drafts";
 import { EmptyState } from "./EmptyState";
@@ -71,21 +71,28 @@ export function Chat({ conversationId, model, onCreated, footer }: Props) {
     writeDraft(conversationId, question);
   };
 
+  // What was pressed goes away with what it started: the focus goes on where the next word is typed.
   const onEdit = useCallback(
-    (message: Message, question: string) => void ask(message.parent_id, question),
+    (message: Message, question: string) => {
+      focusField(field.current);
+      void ask(message.parent_id, question);
+    },
     [ask],
   );
   const onRegenerate = useCallback(
     (message: Message) => {
       if (conversationId === null || message.parent_id === null) return;
       setFailure(null);
+      focusField(field.current);
+      toBottom();
       chat
         .regenerate(conversationId, message.parent_id, model)
         .catch((thrown: unknown) => setFailure(toProblem(thrown)));
     },
-    [chat, conversationId, model],
+    [chat, conversationId, model, toBottom],
   );
   const stop = () => {
+    focusField(field.current);
     if (liveId) chat.stop(liveId).catch((thrown: unknown) => setFailure(toProblem(thrown)));
   };
 

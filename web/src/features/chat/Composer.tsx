@@ -15,6 +15,11 @@ interface Props {
 
 const TALLEST_PX = 240;
 
+/** Not on a touch screen: there the focus would open the keyboard over the page. */
+export function focusField(field: HTMLTextAreaElement | null): void {
+  if (matchMedia("(pointer: fine)").matches) field?.focus({ preventScroll: true });
+}
+
 export function Composer({ field, text, onText, onSend, onStop, busy, footer }: Props) {
   const { t } = useTranslation();
   // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
@@ -24,10 +29,7 @@ export function Composer({ field, text, onText, onSend, onStop, busy, footer }: 
     element.style.height = "auto";
     element.style.height = `${Math.min(element.scrollHeight, TALLEST_PX)}px`;
   }, [text, field]);
-  useEffect(() => {
-    // On a touch screen focus would open the keyboard over the page.
-    if (matchMedia("(pointer: fine)").matches) field.current?.focus();
-  }, [field]);
+  useEffect(() => focusField(field.current), [field]);
   return (
     <form
       className="composer"

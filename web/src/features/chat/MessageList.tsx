@@ -41,7 +41,8 @@ export function MessageList(props: Props) {
         const siblings = siblingsOf(tree, message);
         return (
           <Row
-            key={message.id}
+            // Versions of a message share their place: turning the pages keeps the focus where it is.
+            key={message.parent_id ?? "root"}
             message={message}
             position={siblings.position}
             count={siblings.count}

@@ -1,5 +1,5 @@
 import type { QueryClient } from "@tanstack/react-query";
-import { addMessages, patchMessage, setHead } from "../../api/cache";
+import { addMessages, patchMessage, setHead, supersedeLoads } from "../../api/cache";
 import type { Api } from "../../api/client";
 import { Emitter } from "../../api/emitter";
 import { type ApiProblem, toProblem } from "../../api/problem";
@@ -9,6 +9,7 @@ import type { ChatSocket } from "../../api/socket";
 import type { Conversation, GenerationStatus, Message } from "../../api/types";
 import { uuid } from "../../api/uuid";
 import type { Answer } from "./answer";
+import { forgetDrafts } from "./drafts";
 import { LiveAnswers } from "./live";
 
 /** A question on its way: shown at once, kept until the server has taken it. */
@@ -94,6 +95,7 @@ export class ChatController {
 
   clear(): void {
     this.live.clear();
+    forgetDrafts();
     this.conversationOf.clear();
     this.setOutgoing([]);
   }
@@ -136,6 +138,7 @@ export class ChatController {
     };
     addMessages(this.client, conversation_id, [answer]);
     setHead(this.client, conversation_id, assistant_message_id);
+    supersedeLoads(this.client, conversation_id);
   }
 
   /** A conversation that the server has just made; its own word for it follows on the socket. */
@@ -166,6 +169,7 @@ export class ChatController {
       (message) => message.generation?.id === answer.generationId,
       (message) => ended(message, answer),
     );
+    supersedeLoads(this.client, conversationId);
   }
 
   private setOutgoing(outgoing: readonly Outgoing[]): void {

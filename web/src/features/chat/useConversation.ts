@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useCallback, useMemo } from "react";
-import { putConversation, setHead } from "../../api/cache";
+import { putConversation, setHead, supersedeLoads } from "../../api/cache";
 import { unwrap } from "../../api/client";
 import { conversationQuery, keys, messagesQuery } from "../../api/queries";
 import { useServices } from "../../api/services";
@@ -32,6 +32,7 @@ export function useConversation(id: string | null) {
       try {
         const saved = await unwrap(api.PATCH("/api/v1/conversations/{id}", { params, body }));
         putConversation(client, saved);
+        supersedeLoads(client, id);
       } catch {
         // The choice holds here; the server's word comes back with the next load.
         void client.invalidateQueries({ queryKey: keys.conversation(id), refetchType: "none" });
