@@ -1,0 +1,273 @@
+//! The command line: what can be typed, and which configuration keys the flags set.
+
+use clap::{Args, Parser, Subcommand};
+use jarvis_config::{ListenAddress, Overrides, Sources};
+use std::path::PathBuf;
+
+/// A private AI assistant that runs on your own machines.
+#[derive(Debug, Parser)]
+#[command(name = "jarvis", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    /// What to do; `serve` if left out.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+/// A role or an operator command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything in one process: web app, backend and model server (the default).
+    Serve(ServeArgs),
+    /// The backend alone.
+    Api(ApiArgs),
+    /// The model server alone, speaking the Ollama and OpenAI APIs.
+    Engine(EngineArgs),
+    /// The web app alone, as static files.
+    Web(WebArgs),
+    /// Models on this machine.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// The configuration in force.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say in plain words what is wrong with this installation, and what to do.
+    Doctor(ServeArgs),
+}
+
+/// Flags that every role has.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CommonArgs {
+    /// Configuration file [default: $JARVIS_CONFIG, ./jarvis.toml, ~/.config/jarvis/jarvis.toml].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Public address, as 127.0.0.1:8080 or 0.0.0.0:8080.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<ListenAddress>,
+    /// Address of metrics and health checks [default: 127.0.0.1, public port + 1000].
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<ListenAddress>,
+    /// Data directory [default: ~/.local/share/jarvis].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or directives per module.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Threads to use [default: one per processor].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Flags of `jarvis serve`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    nodes: NodeArgs,
+    /// Run no model server of our own; needs --node or a local Ollama.
+    #[arg(long)]
+    no_engine: bool,
+    #[command(flatten)]
+    decoding: DecodingArgs,
+}
+
+/// Flags of `jarvis api`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApiArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    nodes: NodeArgs,
+}
+
+/// Flags of `jarvis engine`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    decoding: DecodingArgs,
+}
+
+/// Flags of `jarvis web`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WebArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Which other model servers to use.
+#[derive(Clone, Debug, Default, Args)]
+struct NodeArgs {
+    /// A model server that speaks the Ollama API, as http://host:11434; may be repeated.
+    #[arg(long = "node", value_name = "URL")]
+    node: Vec<String>,
+}
+
+/// How the embedded model server decodes.
+#[derive(Clone, Debug, Default, Args)]
+struct DecodingArgs {
+    /// Requests decoded together [default: 4].
+    #[arg(long, value_name = "N")]
+    parallel: Option<usize>,
+    /// Requests that may wait; further ones get 503 [default: 512].
+    #[arg(long, value_name = "N")]
+    max_queue: Option<usize>,
+    /// Compute every prompt from its first token; with --parallel 1, answers are reproducible bit for bit.
+    #[arg(long)]
+    no_prefix_reuse: bool,
+}
+
+/// `jarvis model …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Fetch and verify the embedded models; what is there already is kept.
+    Fetch(ModelArgs),
+    /// List the models of the data directory.
+    List(ModelArgs),
+    /// Copy a GGUF file into the data directory under a name.
+    Add {
+        /// The GGUF file.
+        file: PathBuf,
+        /// What to call it, as `llama3.2:3b`.
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        args: ModelArgs,
+    },
+    /// Remove a model from the data directory.
+    Remove {
+        /// Its name, as `jarvis model list` shows it.
+        name: String,
+        #[command(flatten)]
+        args: ModelArgs,
+    },
+}
+
+/// Flags of `jarvis model`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory [default: ~/.local/share/jarvis].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// `jarvis config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check it and say what is wrong.
+    Check(ServeArgs),
+    /// Print it, with the source of every value; secrets are not shown.
+    Show(ServeArgs),
+    /// Print the JSON schema of jarvis.toml.
+    Schema,
+}
+
+/// A set of flags as configuration sources.
+pub(crate) trait Flags {
+    /// The sources that these flags, the environment and the file make together.
+    fn sources(&self) -> Sources;
+}
+
+impl CommonArgs {
+    fn set(&self, flags: &mut Overrides) {
+        flags.set("--listen", "server.listen", self.listen);
+        flags.set("--admin-listen", "server.admin_listen", self.admin_listen);
+        flags.set("--data-dir", "data.dir", self.data_dir.as_ref());
+        flags.set("--log", "log.filter", self.log.as_ref());
+        flags.set("--threads", "server.threads", self.threads);
+    }
+
+    fn sources(&self, flags: Overrides) -> Sources {
+        Sources::of_process(self.config.clone(), flags)
+    }
+}
+
+impl NodeArgs {
+    fn set(&self, flags: &mut Overrides) {
+        let given = (!self.node.is_empty()).then_some(&self.node);
+        flags.set("--node", "nodes.urls", given);
+    }
+}
+
+impl DecodingArgs {
+    fn set(&self, flags: &mut Overrides) {
+        flags.set("--parallel", "engine.parallel", self.parallel);
+        flags.set("--max-queue", "engine.max_queue", self.max_queue);
+        let off = self.no_prefix_reuse.then_some(false);
+        flags.set("--no-prefix-reuse", "engine.prefix_reuse", off);
+    }
+}
+
+impl Flags for ServeArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        self.common.set(&mut flags);
+        self.nodes.set(&mut flags);
+        let off = self.no_engine.then_some(false);
+        flags.set("--no-engine", "engine.enabled", off);
+        self.decoding.set(&mut flags);
+        self.common.sources(flags)
+    }
+}
+
+impl Flags for ApiArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        self.common.set(&mut flags);
+        self.nodes.set(&mut flags);
+        self.common.sources(flags)
+    }
+}
+
+impl Flags for EngineArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        self.common.set(&mut flags);
+        self.decoding.set(&mut flags);
+        self.common.sources(flags)
+    }
+}
+
+impl Flags for WebArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        self.common.set(&mut flags);
+        self.common.sources(flags)
+    }
+}
+
+impl Flags for ModelArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        flags.set("--data-dir", "data.dir", self.data_dir.as_ref());
+        Sources::of_process(self.config.clone(), flags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default() {
+        let cli = Cli::parse_from(["jarvis", "--no-engine", "--node", "http://a:1"]);
+        assert!(cli.command.is_none());
+        let mut sources = cli.serve.sources();
+        sources.environment = vec![("HOME".into(), "/home/ada".into())];
+        let config = sources.load().unwrap().config;
+        assert!(!config.engine.enabled);
+        assert_eq!(config.nodes.urls, ["http://a:1"]);
+    }
+}

@@ -1,0 +1,233 @@
+//! Listening sockets and HTTP/1.1 connections, with the bounds a public port needs: time for the
+//! headers, size of the headers, number of connections.
+
+use crate::lifecycle::Lifecycle;
+use anyhow::{Context as _, Result, bail};
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jarvis_config::{ListenAddress, ServerSection};
+use std::{
+    future::{Future as _, poll_fn},
+    io::ErrorKind,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// Bounds of one listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Connections open at once; further ones wait in the kernel's queue.
+    pub(crate) connections: usize,
+    /// How long a client may take to send its headers.
+    pub(crate) header_time: Duration,
+    /// Bytes of request line and headers.
+    pub(crate) header_bytes: usize,
+}
+
+impl From<&ServerSection> for Bounds {
+    fn from(section: &ServerSection) -> Self {
+        Self {
+            connections: section.max_connections,
+            header_time: Duration::from_secs(section.header_timeout_seconds),
+            header_bytes: section.max_header_bytes,
+        }
+    }
+}
+
+/// Binds `address`; `flag` is what the user would change.
+pub(crate) async fn bind(address: ListenAddress, flag: &str) -> Result<TcpListener> {
+    let error = match TcpListener::bind(address.0).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::AddrInUse => bail!(
+            "{address} is already in use by another program; stop that one, or choose another address with {flag}"
+        ),
+        ErrorKind::PermissionDenied => bail!(
+            "not allowed to listen on {address}; ports below 1024 need special rights, choose another with {flag}"
+        ),
+        ErrorKind::AddrNotAvailable => bail!(
+            "{address} is not an address of this machine; choose one that is with {flag} (127.0.0.1 for this machine only, 0.0.0.0 for all networks)"
+        ),
+        _ => Err(error).with_context(|| format!("cannot listen on {address} ({flag})")),
+    }
+}
+
+/// Accepts connections for `router` until `stop`, then lets open requests end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+    lifecycle: Lifecycle,
+) -> Result<()> {
+    let slots = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await?;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = connection(stream, peer, router.clone(), bounds, stop.clone());
+                let hard = lifecycle.hard().clone();
+                lifecycle.spawn_minor(async move {
+                    hard.run_until_cancelled(connection).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: waiting lets some be closed.
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    // Tokens are small and must not wait for each other.
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%peer, "connection lost: {error}");
+    }
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_time)
+        .max_buf_size(bounds.header_bytes);
+    let http = builder.serve_connection(TokioIo::new(stream), service);
+    let mut http = pin!(http.with_upgrades());
+    let mut stopped = pin!(stop.cancelled());
+    let mut draining = false;
+    let outcome = poll_fn(|context| {
+        if !draining && stopped.as_mut().poll(context).is_ready() {
+            draining = true;
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(context)
+    });
+    if let Err(error) = outcome.await {
+        tracing::debug!(%peer, "connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    async fn start(header_time: Duration) -> (SocketAddr, Lifecycle) {
+        let listener = bind(ListenAddress::loopback(0), "--listen").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let lifecycle = Lifecycle::default();
+        let bounds = Bounds {
+            connections: 2,
+            header_time,
+            header_bytes: 8192,
+        };
+        let router = Router::new().route(
+            "/peer",
+            get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
+        );
+        let stop = lifecycle.soft().clone();
+        let task = serve(listener, router, bounds, stop, lifecycle.clone());
+        lifecycle.spawn("listener", task);
+        (address, lifecycle)
+    }
+
+    async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is as good as an end.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn handlers_see_the_peer() {
+        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let answer = exchange(
+            address,
+            b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        assert!(answer.ends_with("127.0.0.1"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_end_is_cut_off() {
+        let (address, _lifecycle) = start(Duration::from_millis(50)).await;
+        let answer = exchange(address, b"GET /peer HTTP/1.1\r\nHost:").await;
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn headers_beyond_the_limit_are_refused() {
+        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let mut request = b"GET /peer HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+        request.resize(20_000, b'x');
+        let answer = exchange(address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn two_lengths_are_refused() {
+        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        for framing in [
+            "Content-Length: 3\r\nContent-Length: 4\r\n",
+            "Content-Length: x\r\n",
+            "Transfer-Encoding: gzip\r\n",
+        ] {
+            let request = format!("POST /peer HTTP/1.1\r\nHost: a\r\n{framing}\r\nabc");
+            let answer = exchange(address, request.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 400"), "{framing}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_explained() {
+        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let error = bind(ListenAddress(address), "--listen").await.unwrap_err();
+        assert!(error.to_string().contains("already in use"), "{error}");
+        assert!(error.to_string().contains("--listen"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_soft_stop_closes_idle_connections() {
+        let (address, lifecycle) = start(Duration::from_secs(60)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /peer HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        lifecycle.soft().cancel();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

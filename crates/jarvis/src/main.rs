@@ -1,0 +1,29 @@
+//! The Jarvis program: one binary, one file per role under `roles`.
+
+mod admin;
+mod cli;
+mod commands;
+mod data_dir;
+mod doctor;
+mod lifecycle;
+mod listen;
+mod roles;
+mod secret;
+mod telemetry;
+
+use clap::Parser as _;
+use std::{io::Write as _, process::ExitCode};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "jarvis: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

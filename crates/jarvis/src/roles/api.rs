@@ -1,0 +1,20 @@
+//! The backend alone: HTTP and WebSocket for users, over model servers elsewhere.
+
+use super::{Context, Running, backend};
+use crate::data_dir::DataDir;
+use anyhow::Result;
+use futures_util::FutureExt as _;
+
+/// Starts the role.
+pub(super) async fn start(context: &Context) -> Result<Running> {
+    let nodes = backend::nodes(&context.loaded, false)?;
+    backend::require_some(&nodes)?;
+    let data = DataDir::open(&context.loaded.data_dir)?;
+    let backend = backend::Backend::start(context, data, nodes).await?;
+    let limit = context.shutdown_time();
+    Ok(Running {
+        router: backend.api.router(),
+        notes: backend::notes(&backend.api),
+        drain: async move { backend.drain(limit).await }.boxed(),
+    })
+}

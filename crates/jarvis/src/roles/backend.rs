@@ -1,0 +1,167 @@
+//! What `serve` and `api` have in common: data directory, stores, nodes, and the backend on them.
+
+use super::Context;
+use crate::{data_dir::DataDir, secret};
+use anyhow::{Context as _, Result, bail};
+use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
+use jarvis_balancer::{Balancer, NodeSpec, Transport};
+use jarvis_config::{Config, Loaded};
+use jarvis_domain::Clock;
+use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+/// Where an Ollama listens unless told otherwise.
+const LOCAL_OLLAMA: &str = "http://127.0.0.1:11434";
+
+/// The backend and what it stands on.
+pub(super) struct Backend {
+    pub(super) api: Api,
+    db: Db,
+    /// Held as long as the stores are open.
+    data: DataDir,
+}
+
+impl Backend {
+    /// Opens the stores and starts the backend over `nodes`.
+    pub(super) async fn start(
+        context: &Context,
+        data: DataDir,
+        nodes: Vec<NodeSpec>,
+    ) -> Result<Self> {
+        let config = &context.loaded.config;
+        let (db, answers) = open_stores(config, data.path()).await?;
+        let secret = match &config.auth.secret {
+            Some(given) => given.expose().as_bytes().to_vec(),
+            None => secret::kept_in(data.path())?,
+        };
+        let secret = SigningSecret::new(secret).context("auth.secret is too short")?;
+        let balancer = Balancer::start(
+            jarvis_balancer::Options {
+                max_queue: config.engine.max_queue,
+                ..jarvis_balancer::Options::default()
+            },
+            nodes,
+            context.lifecycle.tasks(),
+            context.lifecycle.drained(),
+        );
+        let options = options(config, secret, context.public);
+        let api = Api::start(options, db.clone(), answers, balancer, Clock::System)
+            .await
+            .with_context(|| unusable(data.path()))?;
+        Ok(Self { api, db, data })
+    }
+
+    /// Keeps running answers for the next start and closes the stores.
+    pub(super) async fn drain(self, limit: Duration) {
+        if !self.api.shutdown(limit).await {
+            tracing::warn!("not everything of the backend ended in time");
+        }
+        self.db.close().await;
+        drop(self.data);
+    }
+}
+
+/// The nodes that the configuration names, and the Ollama that may be on this machine.
+pub(super) fn nodes(loaded: &Loaded, discover: bool) -> Result<Vec<NodeSpec>> {
+    let section = &loaded.config.nodes;
+    let mut nodes = Vec::new();
+    for url in &section.urls {
+        let name = url
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
+        nodes.push(node(name, url, false)?);
+    }
+    let named = |port_less: &str| section.urls.iter().any(|url| url.contains(port_less));
+    if discover && section.discover && !named("127.0.0.1:11434") && !named("localhost:11434") {
+        nodes.push(node("ollama".into(), LOCAL_OLLAMA, true)?);
+    }
+    Ok(nodes)
+}
+
+fn node(name: String, url: &str, optional: bool) -> Result<NodeSpec> {
+    Ok(NodeSpec {
+        name,
+        transport: Transport::http(url)?,
+        slots: None,
+        optional,
+    })
+}
+
+async fn open_stores(config: &Config, dir: &Path) -> Result<(Db, AnswerLog)> {
+    let full = config.store.synchronous == jarvis_config::Synchronous::Full;
+    let options = DbOptions {
+        path: database(dir),
+        synchronous: if full {
+            Synchronous::Full
+        } else {
+            Synchronous::Normal
+        },
+    };
+    let db = Db::open(&options).await.with_context(|| unusable(dir))?;
+    let answers = AnswerLog::open(&dir.join("answers"), full).with_context(|| unusable(dir))?;
+    Ok((db, answers))
+}
+
+/// The database file of a data directory.
+pub(crate) fn database(dir: &Path) -> std::path::PathBuf {
+    dir.join("jarvis.db")
+}
+
+fn unusable(dir: &Path) -> String {
+    format!(
+        "what is kept in {} cannot be used (`jarvis doctor` looks closer)",
+        dir.display()
+    )
+}
+
+fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Options {
+    let auth = &config.auth;
+    let set_up = if public.ip().is_loopback() {
+        SetUp::NotRequired
+    } else {
+        SetUp::Required(
+            auth.setup_token
+                .as_ref()
+                .map(|token| token.expose().to_owned()),
+        )
+    };
+    Options {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        registration: match auth.registration {
+            jarvis_config::Registration::Open => Registration::Open,
+            jarvis_config::Registration::Invite => Registration::Invite,
+            jarvis_config::Registration::Closed => Registration::Closed,
+        },
+        set_up,
+        access_token_lifetime: Duration::from_secs(auth.access_token_seconds),
+        refresh_token_lifetime: Duration::from_hours(24 * auth.refresh_token_days),
+        message_bytes: config.limits.message_bytes,
+        body_bytes: config.limits.body_bytes,
+        system_prompt: config.chat.system_prompt.clone(),
+        default_model: config.chat.default_model.clone(),
+        allowed_origins: config.server.allowed_origins.clone(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        ..Options::new(secret)
+    }
+}
+
+/// What a person who opens the page for the first time has to know.
+pub(super) fn notes(api: &Api) -> Vec<String> {
+    api.setup_token()
+        .map(|token| {
+            format!(
+                "The first account becomes the administrator's. It needs this set-up token: {token}"
+            )
+        })
+        .into_iter()
+        .collect()
+}
+
+/// Fails where nothing could ever answer.
+pub(super) fn require_some(nodes: &[NodeSpec]) -> Result<()> {
+    if nodes.is_empty() {
+        bail!("there is no model server to ask; name one with --node http://host:11434");
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The roles, one file each, and what is the same for all of them: listeners, start, stop.
+
+mod api;
+pub(crate) mod backend;
+pub(crate) mod engine;
+mod serve;
+mod web;
+
+use crate::{
+    admin::Admin,
+    lifecycle::{Lifecycle, Signals},
+    listen::{self, Bounds},
+    telemetry,
+};
+use anyhow::Result;
+use axum::{
+    Json, Router,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use jarvis_config::{ListenAddress, Loaded};
+use serde_json::json;
+use std::{
+    any::Any,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
+
+/// How long a client may pause while it sends a body.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything in one process.
+    Serve,
+    /// The backend alone.
+    Api,
+    /// The model server alone.
+    Engine,
+    /// The web app alone.
+    Web,
+}
+
+impl Role {
+    /// The public port where none is configured.
+    pub(crate) const fn port(self) -> u16 {
+        match self {
+            Self::Serve => 8080,
+            Self::Api => 8000,
+            Self::Engine => 11435,
+            Self::Web => 3000,
+        }
+    }
+
+    /// The public and the admin address.
+    pub(crate) fn addresses(self, loaded: &Loaded) -> (ListenAddress, ListenAddress) {
+        let server = &loaded.config.server;
+        let public = server
+            .listen
+            .unwrap_or(ListenAddress::loopback(self.port()));
+        let admin = server.admin_listen.unwrap_or_else(|| {
+            // Port 0 means any free one, and so does one above it all.
+            let port = match public.0.port() {
+                0 => 0,
+                port => port.checked_add(1000).unwrap_or(0),
+            };
+            ListenAddress::loopback(port)
+        });
+        (public, admin)
+    }
+}
+
+/// What a role's `start` gets.
+pub(crate) struct Context {
+    /// The configuration.
+    pub(crate) loaded: Loaded,
+    /// Where tasks and tokens are.
+    pub(crate) lifecycle: Lifecycle,
+    /// The address the public listener really has.
+    pub(crate) public: SocketAddr,
+}
+
+impl Context {
+    /// How long running work may take to end.
+    fn shutdown_time(&self) -> Duration {
+        // A little less than all of it, so that what comes after the drain has its share.
+        Duration::from_secs(self.loaded.config.server.shutdown_seconds).mul_f32(0.8)
+    }
+}
+
+/// A role that has started.
+pub(crate) struct Running {
+    /// The public routes.
+    router: Router,
+    /// Lines to print below the address.
+    notes: Vec<String>,
+    /// Ends or hands over running work; called once, when the soft stop has begun.
+    drain: BoxFuture<'static, ()>,
+}
+
+impl Running {
+    /// A role with nothing to drain.
+    fn new(router: Router) -> Self {
+        Self {
+            router,
+            notes: Vec::new(),
+            drain: std::future::ready(()).boxed(),
+        }
+    }
+}
+
+/// Runs `role` until it is told to stop.
+///
+/// # Errors
+/// Why it could not start, or what made it stop.
+pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
+    telemetry::start_log(&loaded.config.log)?;
+    let mut signals = Signals::catch()?;
+    let (public, admin) = role.addresses(&loaded);
+    let bounds = Bounds::from(&loaded.config.server);
+    let limit = Duration::from_secs(loaded.config.server.shutdown_seconds);
+    let public = listen::bind(public, "--listen").await?;
+    let admin = listen::bind(admin, "--admin-listen").await?;
+    let lifecycle = Lifecycle::default();
+    let started = Arc::new(AtomicBool::new(false));
+    let admin_routes = Admin {
+        metrics: telemetry::start_metrics()?,
+        started: Arc::clone(&started),
+        lifecycle: lifecycle.clone(),
+    }
+    .router();
+    let until = lifecycle.drained().clone();
+    tracing::info!(admin_address = %admin.local_addr()?, "metrics and health are here");
+    let task = listen::serve(admin, admin_routes, bounds, until, lifecycle.clone());
+    lifecycle.spawn("admin listener", task);
+
+    let context = Context {
+        public: public.local_addr()?,
+        lifecycle: lifecycle.clone(),
+        loaded,
+    };
+    let running = tokio::select! {
+        running = start(role, &context) => running?,
+        () = lifecycle.until_stop(&mut signals) => {
+            return lifecycle.finish(&mut signals, limit, async {}).await;
+        }
+    };
+    let router = bounded(running.router);
+    let task = listen::serve(
+        public,
+        router,
+        bounds,
+        lifecycle.soft().clone(),
+        lifecycle.clone(),
+    );
+    lifecycle.spawn("public listener", task);
+    started.store(true, Ordering::Release);
+    announce(role, context.public, &running.notes)?;
+    lifecycle.until_stop(&mut signals).await;
+    lifecycle.finish(&mut signals, limit, running.drain).await
+}
+
+/// The one place where a role becomes its `start` function.
+fn start(role: Role, context: &Context) -> impl Future<Output = Result<Running>> {
+    match role {
+        Role::Serve => serve::start(context).boxed(),
+        Role::Api => api::start(context).boxed(),
+        Role::Engine => engine::start(context).boxed(),
+        Role::Web => web::start(context).boxed(),
+    }
+}
+
+/// What holds for every public route: a pause in a body ends the request, a panic ends it alone.
+fn bounded(router: Router) -> Router {
+    router
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// `GET /health` of the public port, for load balancers: says only that someone answers.
+async fn health() -> Json<serde_json::Value> {
+    Json(json!({"status": "ok"}))
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    let body = json!({
+        "type": "about:blank",
+        "title": "Internal error",
+        "status": 500,
+        "code": "internal",
+        "detail": "Something went wrong inside Jarvis; the log of the server says what.",
+    });
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::INTERNAL_SERVER_ERROR, kind, Json(body)).into_response()
+}
+
+fn announce(role: Role, address: SocketAddr, notes: &[String]) -> Result<()> {
+    let name = match role {
+        Role::Serve => "Jarvis",
+        Role::Api => "Jarvis' backend",
+        Role::Engine => "Jarvis' model server",
+        Role::Web => "Jarvis' web app",
+    };
+    let mut text = format!("{name} is ready: http://{address}\n");
+    for note in notes {
+        text.push_str(note);
+        text.push('\n');
+    }
+    crate::commands::print(&text).map(drop)
+}

@@ -1,0 +1,56 @@
+//! Everything in one process: the same parts that the single roles start, composed.
+
+use super::{Context, Running, backend, engine, web};
+use crate::data_dir::DataDir;
+use anyhow::Result;
+use futures_util::FutureExt as _;
+use jarvis_balancer::{NodeSpec, Transport};
+use jarvis_engine::Engine;
+use std::num::NonZeroUsize;
+
+/// Starts all parts.
+pub(super) async fn start(context: &Context) -> Result<Running> {
+    let data = DataDir::open(&context.loaded.data_dir)?;
+    let section = &context.loaded.config.engine;
+    let engine = section
+        .enabled
+        .then(|| engine::launch(&context.loaded))
+        .transpose()?;
+    let mut nodes = Vec::new();
+    nodes.extend(
+        engine
+            .as_ref()
+            .map(|engine| embedded(engine, section.parallel)),
+    );
+    nodes.extend(backend::nodes(&context.loaded, true)?);
+    backend::require_some(&nodes)?;
+    let backend = backend::Backend::start(context, data, nodes).await?;
+    let mut notes = backend::notes(&backend.api);
+    if let Some(engine) = &engine
+        && engine.catalog().list()?.is_empty()
+    {
+        notes.push("There is no model on this machine yet; `jarvis model fetch` fetches the embedded ones.".into());
+    }
+    let limit = context.shutdown_time();
+    Ok(Running {
+        router: backend.api.router().fallback_service(web::router()),
+        notes,
+        drain: async move {
+            backend.drain(limit).await;
+            if let Some(engine) = engine {
+                engine.shutdown().await;
+            }
+        }
+        .boxed(),
+    })
+}
+
+/// The engine as a node without a socket.
+fn embedded(engine: &Engine, parallel: usize) -> NodeSpec {
+    NodeSpec {
+        name: "embedded".into(),
+        transport: Transport::in_process(engine.router()),
+        slots: NonZeroUsize::new(parallel),
+        optional: false,
+    }
+}

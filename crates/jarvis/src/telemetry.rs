@@ -1,0 +1,43 @@
+//! Log and metrics.
+
+use anyhow::{Context as _, Result};
+use jarvis_config::{LogFormat, LogSection};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// Upper bounds, in seconds, of the time histograms: from a cached list to a long answer.
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// Sends the log to standard error from here on.
+///
+/// # Errors
+/// The filter is not one.
+pub(crate) fn start_log(section: &LogSection) -> Result<()> {
+    let filter = EnvFilter::try_new(&section.filter).with_context(|| {
+        format!(
+            "log.filter `{}` is not understood; write a level such as info, or info,jarvis_api=debug",
+            section.filter
+        )
+    })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    match section.format {
+        LogFormat::Text => registry
+            .with(fmt::layer().with_writer(std::io::stderr))
+            .try_init(),
+        LogFormat::Json => registry
+            .with(fmt::layer().json().with_writer(std::io::stderr))
+            .try_init(),
+    }
+    .context("the log is already started")
+}
+
+/// Collects metrics from here on; the handle renders them in Prometheus' text format.
+pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    builder
+        .install_recorder()
+        .context("metrics are already collected")
+}
