@@ -84,15 +84,15 @@ def writer(running: Server, token: str, conversation: str, pause: float) -> Iter
         thread.join()
 
 
-def repetition(ours: Server, theirs: Server, tokens: tuple[str, str], made: list[str], seconds: int) -> dict:
+def repetition(options, ours: Server, theirs: Server, tokens: tuple[str, str], renamed: str) -> dict:
     """Peer, Jarvis, and Jarvis under the three other loads."""
-    our_token, their_token = tokens
-    measured: dict = {"busy_before": harness.quiet()}
+    (our_token, their_token), seconds = tokens, options.seconds
+    measured: dict = {"busy_before": harness.quiet(options.patience)}
     measured["peer"] = load(theirs, their_token, seconds)
     measured["jarvis"] = load(ours, our_token, seconds)
     measured["jarvis_not_modified"] = load(ours, our_token, seconds, check(ours, our_token))
     for name, pause in (("jarvis_10_writes", 0.1), ("jarvis_writes", 0.0)):
-        with writer(ours, our_token, made[0], pause) as count:
+        with writer(ours, our_token, renamed, pause) as count:
             measured[name] = load(ours, our_token, seconds)
         measured[name] |= count
     return measured
@@ -124,7 +124,7 @@ def main() -> None:
             check(running, signed)
             load(running, signed, 2)
         for number in range(options.repetitions):
-            result.repetitions.append(repetition(ours, theirs, tokens, made, options.seconds))
+            result.repetitions.append(repetition(options, ours, theirs, tokens, made[0]))
             harness.progress(f"{number + 1} of {options.repetitions}")
     result.against("requests", "1/s", lambda r: r["jarvis"]["per_second"], lambda r: r["peer"]["per_second"], at_least=20)
     for name, target in (("p50", None), ("p99", 20)):

@@ -149,7 +149,7 @@ def repetition(options, ours: Server, fresh: Server, number: int) -> dict:
     """Everything once, the two sides in turns."""
     greedy, usual = {"temperature": 0, "repeat_penalty": 1}, {"seed": number}
     return {
-        "busy_before": harness.quiet(),
+        "busy_before": harness.quiet(options.patience),
         "bare_1": bare(options, 1, "unified"),
         "jarvis_1": generate(ours, 1, options.tokens, greedy),
         "bare_4": bare(options, 4, "unified"),

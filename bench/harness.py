@@ -43,6 +43,8 @@ def arguments(description: str, repetitions: int) -> argparse.ArgumentParser:
     parser.add_argument("--python", type=Path, default=TARGET / "tools" / "bench" / "bin" / "python",
                         help="an interpreter with requirements.txt installed, for the peers")
     parser.add_argument("--repetitions", type=int, default=repetitions)
+    parser.add_argument("--patience", type=float, default=60,
+                        help="seconds that a repetition waits for the machine to become idle, at most")
     parser.add_argument("--out", type=Path, default=BENCH / "results", help="folder of the result files")
     return parser
 
@@ -202,7 +204,7 @@ def busy_share(seconds: float = 0.5) -> float:
     return round(1 - (idle_after - idle) / elapsed, 3)
 
 
-def quiet(limit: float = 60) -> float:
+def quiet(limit: float) -> float:
     """Waits until nobody else uses the machine, at most `limit` seconds; returns the share in use all the same."""
     end = time.monotonic() + limit
     while (share := busy_share()) > 0.1 and time.monotonic() < end:

@@ -1,9 +1,9 @@
 """Opens WebSockets and keeps them open: the client side of `websockets.py`, a process of its own.
 
-Reads one line of JSON from standard input: `{"port", "count", "tokens"}`; `tokens` are handed out in turn, each sent as
-the first frame (`auth`), and `ready` is awaited; without tokens the socket only opens. Then prints `{"open": N}`,
-answers pings until standard input is closed, and prints `{"open": N, "pings": M}`: how many sockets were still open then
-and how many pings they answered.
+Reads lines of JSON from standard input: `{"port", "count", "tokens"}`, each asking for `count` further sockets. `tokens`
+are handed out in turn, each sent as the first frame (`auth`), and `ready` is awaited; without tokens the socket only
+opens. Answers each line, when they are open, with `{"open": N}`. Answers pings until standard input is closed, then
+prints `{"open": N, "pings": M}`: how many sockets were still open and how many pings they answered.
 """
 
 from __future__ import annotations
@@ -84,33 +84,54 @@ class Connection:
                 raise ConnectionError(f"the server closed a socket: {payload!r}")
 
 
+class Holder:
+    """All connections."""
+
+    def __init__(self) -> None:
+        self.poll = select.epoll()
+        self.poll.register(sys.stdin.fileno(), select.EPOLLIN | select.EPOLLHUP)
+        self.connections: dict[int, Connection] = {}
+        self.pings = 0
+
+    def open(self, port: int, count: int, tokens: list[str]) -> None:
+        """Further sockets."""
+        for number in range(count):
+            connection = Connection(port)
+            if tokens:
+                connection.sign_in(tokens[number % len(tokens)])
+            self.connections[connection.socket.fileno()] = connection
+            self.poll.register(connection.socket.fileno(), select.EPOLLIN)
+
+    def answer(self, descriptor: int) -> None:
+        """Something has arrived on a socket."""
+        connection = self.connections[descriptor]
+        try:
+            connection.answer()
+        except ConnectionError as error:
+            print(error, file=sys.stderr)
+            del self.connections[descriptor]
+            connection.socket.close()
+        finally:
+            self.pings += connection.pings
+            connection.pings = 0
+
+    def run(self) -> None:
+        """Until standard input ends."""
+        while True:
+            for descriptor, _ in self.poll.poll():
+                if descriptor != sys.stdin.fileno():
+                    self.answer(descriptor)
+                elif line := sys.stdin.readline():
+                    self.open(**json.loads(line))
+                    print(json.dumps({"open": len(self.connections)}), flush=True)
+                else:
+                    print(json.dumps({"open": len(self.connections), "pings": self.pings}), flush=True)
+                    return
+
+
 def main() -> None:
     harness.raise_file_limit()
-    order = json.loads(sys.stdin.readline())
-    poll = select.epoll()
-    poll.register(sys.stdin.fileno(), select.EPOLLIN | select.EPOLLHUP)
-    connections: dict[int, Connection] = {}
-    tokens = order["tokens"]
-    for number in range(order["count"]):
-        connection = Connection(order["port"])
-        if tokens:
-            connection.sign_in(tokens[number % len(tokens)])
-        connections[connection.socket.fileno()] = connection
-        poll.register(connection.socket.fileno(), select.EPOLLIN)
-    print(json.dumps({"open": len(connections)}), flush=True)
-    pings = 0
-    while True:
-        ready = [descriptor for descriptor, _ in poll.poll()]
-        for descriptor in ready:
-            if descriptor == sys.stdin.fileno():
-                pings += sum(connection.pings for connection in connections.values())
-                print(json.dumps({"open": len(connections), "pings": pings}), flush=True)
-                return
-            try:
-                connections[descriptor].answer()
-            except ConnectionError as error:
-                print(error, file=sys.stderr)
-                pings += connections.pop(descriptor).pings
+    Holder().run()
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main() -> None:
             token = harness.register(running, "starter")
             first_word(running, token)
         for number in range(options.repetitions):
-            busy = harness.quiet()
+            busy = harness.quiet(options.patience)
             measured = second_start(options.jarvis, data, token) | without_model(options.jarvis, empty)
             result.repetitions.append({"busy_before": busy} | measured)
             harness.progress(f"{number + 1} of {options.repetitions}")
