@@ -1,74 +1,111 @@
-//! The bare llama.cpp loop, to compare the engine with in the same run: no server, no text, greedy tokens.
+//! What the bare library does: llama.cpp's decode loop without server, slots, sampling chain or text. The engine is
+//! measured against it (`bench/engine.py`):
+//! `bare_decode MODEL THREADS SEQUENCES TOKENS unified|streams PROMPT`.
 //!
-//! `cargo run --release -p jarvis-engine --example bare_decode -- MODEL.gguf THREADS [TOKENS]` prints one line of
-//! JSON for one sequence and one for a batch of four: tokens a second over all sequences, prompt excluded.
+//! Computes PROMPT once for every sequence, then TOKENS steps of one token for each, greedily, whatever the model
+//! says about the end. `unified`: all sequences in one cache, as the engine has it; `streams`: one cache each.
+//! Prints one line of JSON.
 
 use std::{error::Error, num::NonZeroU32, time::Instant};
 
 use llama_cpp_2::{
     LogOptions,
-    context::params::LlamaContextParams,
+    context::{LlamaContext, params::LlamaContextParams},
     llama_backend::LlamaBackend,
     llama_batch::LlamaBatch,
     model::{LlamaModel, params::LlamaModelParams},
-    sampling::LlamaSampler,
     send_logs_to_tracing,
+    token::LlamaToken,
 };
 
-const PROMPT: &str = "<|im_start|>user\nTell me a very long story about every animal there is.<|im_end|>\n<|im_start|>assistant\n";
+const USAGE: &str = "bare_decode MODEL THREADS SEQUENCES TOKENS unified|streams PROMPT";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("MODEL.gguf is missing")?;
-    let threads: i32 = arguments.next().ok_or("THREADS is missing")?.parse()?;
-    let tokens: i32 = arguments.next().map_or(Ok(256), |text| text.parse())?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, threads, sequences, tokens, layout, prompt] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
+    let (threads, sequences, tokens): (i32, i32, i32) =
+        (threads.parse()?, sequences.parse()?, tokens.parse()?);
+    let unified = match layout.as_str() {
+        "unified" => true,
+        "streams" => false,
+        _ => return Err(USAGE.into()),
+    };
     send_logs_to_tracing(LogOptions::default().with_logs_enabled(false));
     let backend = LlamaBackend::init()?;
-    let model = LlamaModel::load_from_file(&backend, &path, &LlamaModelParams::default())?;
-    for sequences in [1, 4] {
-        let rate = decode(&backend, &model, threads, sequences, tokens)?;
-        println!(
-            "{{\"sequences\":{sequences},\"threads\":{threads},\"tokens\":{tokens},\"tokens_per_second\":{rate:.2}}}"
-        );
+    let model = LlamaModel::load_from_file(&backend, model, &LlamaModelParams::default())?;
+    let prompt = model.vocab().tokenize(prompt.as_bytes(), true, true);
+    let cells = u32::try_from(prompt.len())? + u32::try_from(tokens)?;
+    let cells = cells.next_multiple_of(256) * u32::try_from(sequences)?;
+    let params = LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(cells))
+        .with_n_seq_max(u32::try_from(sequences)?)
+        .with_kv_unified(unified)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads)
+        .with_no_perf(true);
+    let mut context = model.new_context(&backend, params)?;
+    let mut next = prefill(&mut context, &prompt, sequences)?;
+    let began = Instant::now();
+    let from = i32::try_from(prompt.len())?;
+    decode(&mut context, &mut next, from..from + tokens)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let computed = i64::from(sequences) * i64::from(tokens);
+    println!(
+        r#"{{"prompt_tokens": {}, "tokens": {computed}, "seconds": {seconds:.6}}}"#,
+        prompt.len()
+    );
+    Ok(())
+}
+
+/// Computes the prompt of every sequence; the tokens that follow.
+fn prefill(
+    context: &mut LlamaContext<'_>,
+    prompt: &[LlamaToken],
+    sequences: i32,
+) -> Result<Vec<LlamaToken>, Box<dyn Error>> {
+    let mut next = Vec::new();
+    let mut batch = LlamaBatch::new(prompt.len(), 1);
+    for sequence in 0..sequences {
+        batch.clear();
+        for (position, token) in (0..).zip(prompt) {
+            let last = usize::try_from(position)? + 1 == prompt.len();
+            batch.add(*token, position, &[sequence], last)?;
+        }
+        context.decode(&mut batch)?;
+        next.push(likeliest(context.get_logits_ith(batch.n_tokens() - 1)));
+    }
+    Ok(next)
+}
+
+/// One step for each position: the tokens of all sequences in one batch.
+fn decode(
+    context: &mut LlamaContext<'_>,
+    next: &mut [LlamaToken],
+    positions: std::ops::Range<i32>,
+) -> Result<(), Box<dyn Error>> {
+    let mut batch = LlamaBatch::new(next.len(), 1);
+    for position in positions {
+        batch.clear();
+        for (sequence, token) in (0..).zip(next.iter()) {
+            batch.add(*token, position, &[sequence], true)?;
+        }
+        context.decode(&mut batch)?;
+        for (row, token) in (0..).zip(next.iter_mut()) {
+            *token = likeliest(context.get_logits_ith(row));
+        }
     }
     Ok(())
 }
 
-fn decode(
-    backend: &LlamaBackend,
-    model: &LlamaModel,
-    threads: i32,
-    sequences: i32,
-    tokens: i32,
-) -> Result<f64, Box<dyn Error>> {
-    let params = LlamaContextParams::default()
-        .with_n_ctx(NonZeroU32::new(4096))
-        .with_n_seq_max(u32::try_from(sequences)?)
-        .with_kv_unified(true)
-        .with_n_threads(threads)
-        .with_n_threads_batch(threads);
-    let mut context = model.new_context(backend, params)?;
-    let prompt = model.vocab().tokenize(PROMPT.as_bytes(), true, true);
-    let mut batch = LlamaBatch::new(512, 1);
-    let mut sampler = LlamaSampler::greedy();
-    let mut next = Vec::new();
-    for sequence in 0..sequences {
-        batch.clear();
-        batch.add_sequence(&prompt, sequence, false)?;
-        context.decode(&mut batch)?;
-        next.push(sampler.sample(&context, batch.n_tokens() - 1));
-    }
-    let start = i32::try_from(prompt.len())?;
-    let began = Instant::now();
-    for position in start..start + tokens {
-        batch.clear();
-        for (sequence, token) in (0..).zip(&next) {
-            batch.add(*token, position, &[sequence], true)?;
-        }
-        context.decode(&mut batch)?;
-        for (row, token) in (0..).zip(&mut next) {
-            *token = sampler.sample(&context, row);
-        }
-    }
-    Ok(f64::from(tokens * sequences) / began.elapsed().as_secs_f64())
+fn likeliest(logits: &[f32]) -> LlamaToken {
+    let best = logits
+        .iter()
+        .copied()
+        .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+    let at = logits
+        .iter()
+        .position(|logit| logit.to_bits() == best.to_bits());
+    LlamaToken(i32::try_from(at.unwrap_or(0)).unwrap_or(0))
 }
