@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use jarvis_config::{LogFormat, LogSection};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::io::IsTerminal as _;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Upper bounds, in seconds, of the time histograms: from a cached list to a long answer.
@@ -15,7 +16,7 @@ const SECONDS: &[f64] = &[
 /// # Errors
 /// The filter is not one.
 pub(crate) fn start_log(section: &LogSection) -> Result<()> {
-    let filter = EnvFilter::try_new(&section.filter).with_context(|| {
+    let filter = EnvFilter::try_new(directives(&section.filter)).with_context(|| {
         format!(
             "log.filter `{}` is not understood; write a level such as info, or info,jarvis_api=debug",
             section.filter
@@ -24,13 +25,27 @@ pub(crate) fn start_log(section: &LogSection) -> Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     match section.format {
         LogFormat::Text => registry
-            .with(fmt::layer().with_writer(std::io::stderr))
+            .with(
+                fmt::layer()
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
             .try_init(),
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(std::io::stderr))
             .try_init(),
     }
     .context("the log is already started")
+}
+
+/// The filter meant by `filter`: below `debug`, llama.cpp's pages about every model it loads are left out, unless asked
+/// for by name.
+fn directives(filter: &str) -> String {
+    if matches!(filter.trim(), "error" | "warn" | "info") {
+        format!("{filter},llama-cpp-2=error,llama_cpp_2=error")
+    } else {
+        filter.to_owned()
+    }
 }
 
 /// Collects metrics from here on; the handle renders them in Prometheus' text format.

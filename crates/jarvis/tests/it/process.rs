@@ -15,7 +15,7 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A command with none of this process's configuration, whose home is `home`.
-pub fn command(home: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jarvis"));
     command
         .args(args)
@@ -27,28 +27,28 @@ pub fn command(home: &Path, args: &[&str]) -> Command {
 }
 
 /// Runs to its end: exit status, standard output, standard error.
-pub fn run(home: &Path, args: &[&str]) -> (ExitStatus, String, String) {
+pub(crate) fn run(home: &Path, args: &[&str]) -> (ExitStatus, String, String) {
     let output = command(home, args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status, text(output.stdout), text(output.stderr))
 }
 
 /// A role that has said it is ready.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     stdout: mpsc::Receiver<String>,
-    pub public: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Process {
     /// Starts `args` with both listeners on free ports.
-    pub fn start(home: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
         Self::start_on(home, args, "127.0.0.1:0")
     }
 
     /// Starts `args` with the public listener on `listen`.
-    pub fn start_on(home: &Path, args: &[&str], listen: &str) -> Self {
+    pub(crate) fn start_on(home: &Path, args: &[&str], listen: &str) -> Self {
         let free = ["--listen", listen, "--admin-listen", "127.0.0.1:0"];
         let mut child = command(home, args)
             .args(free)
@@ -70,22 +70,22 @@ impl Process {
     }
 
     /// The next line of standard output; `None` when it is closed.
-    pub fn line(&self) -> Option<String> {
+    pub(crate) fn line(&self) -> Option<String> {
         self.stdout.recv_timeout(PATIENCE).ok()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
     }
 
     /// Asks it to stop and waits until it has.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.child.wait().unwrap()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
@@ -123,7 +123,7 @@ fn address_in(lines: &mpsc::Receiver<String>, before: &str, after: &str) -> Sock
 }
 
 /// The status and the whole text (head and body) of an answer.
-pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
