@@ -22,6 +22,7 @@ MODEL = "smollm2:135m"
 WEIGHTS = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 TOKENS = 256
 THREADS = 2
+FLAGS = ("--threads", str(THREADS))
 PROMPT = ("The town of {place} lies between two rivers, and every spring the people walk along the water to see what the "
           "winter has left behind. Here is the very long story of what they found there, told day by day, leaving "
           "nothing out. On the first day, early in the morning,")
@@ -145,21 +146,30 @@ def second_turn(running: Server, number: int) -> dict:
     return measured
 
 
-def repetition(options, ours: Server, fresh: Server, number: int) -> dict:
-    """Everything once, the two sides in turns."""
+def repetition(options, number: int) -> dict:
+    """Everything once, the two sides in turns; the engine is started anew, so that nothing lies in its cache."""
     greedy, usual = {"temperature": 0, "repeat_penalty": 1}, {"seed": number}
-    return {
-        "busy_before": harness.quiet(options.patience),
-        "bare_1": bare(options, 1, "unified"),
-        "jarvis_1": generate(ours, 1, options.tokens, greedy),
-        "bare_4": bare(options, 4, "unified"),
-        "jarvis_4": generate(ours, 4, options.tokens, greedy),
-        "bare_4_streams": bare(options, 4, "streams"),
-        "jarvis_1_usual": generate(ours, 1, options.tokens, usual),
-        "jarvis_4_usual": generate(ours, 4, options.tokens, usual),
-        "without_reuse": second_turn(fresh, number),
-        "with_reuse": second_turn(ours, number),
-    }
+    measured: dict = {"busy_before": harness.quiet(options.patience)}
+    with harness.data_directory(options.models) as data, harness.jarvis(options.jarvis, data, "engine", *FLAGS) as ours:
+        ours.wait_healthy()
+        generate(ours, 1, 8, greedy)
+        for count in (1, 4):
+            measured[f"bare_{count}"] = bare(options, count, "unified")
+            measured[f"jarvis_{count}"] = generate(ours, count, options.tokens, greedy)
+        measured["bare_4_streams"] = bare(options, 4, "streams")
+        for count in (1, 4):
+            measured[f"jarvis_{count}_usual"] = generate(ours, count, options.tokens, usual)
+        for conversations in range(3):
+            measured["with_reuse"] = second_turn(ours, 10 * number + conversations)
+        measured["jarvis_1_beside"] = generate(ours, 1, options.tokens, greedy)
+    with (
+        harness.data_directory(options.models) as data,
+        harness.jarvis(options.jarvis, data, "engine", *FLAGS, "--no-prefix-reuse") as fresh,
+    ):
+        fresh.wait_healthy()
+        generate(fresh, 1, 8, greedy)
+        measured["without_reuse"] = second_turn(fresh, 10 * number)
+    return measured
 
 
 def main() -> None:
@@ -168,7 +178,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS)
     options = parser.parse_args()
     options.weights = options.models / "blobs" / f"sha256-{WEIGHTS}"
-    flags = ("--threads", str(THREADS))
     result = harness.Result(
         name="engine",
         title="The model server beside the bare llama.cpp loop",
@@ -176,18 +185,9 @@ def main() -> None:
                   "bare": "crates/engine/examples/bare_decode.rs", "second turn": "24 tokens of answer in between"},
         versions={"jarvis": harness.commit(), "llama-cpp-2": harness.locked_version("llama-cpp-2")},
     )
-    with (
-        harness.data_directory(options.models) as data,
-        harness.data_directory(options.models) as other,
-        harness.jarvis(options.jarvis, data, "engine", *flags) as ours,
-        harness.jarvis(options.jarvis, other, "engine", *flags, "--no-prefix-reuse") as fresh,
-    ):
-        for running in (ours, fresh):
-            running.wait_healthy()
-            second_turn(running, 0)
-        for number in range(1, options.repetitions + 1):
-            result.repetitions.append(repetition(options, ours, fresh, number))
-            harness.progress(f"{number} of {options.repetitions}")
+    for number in range(1, options.repetitions + 1):
+        result.repetitions.append(repetition(options, number))
+        harness.progress(f"{number} of {options.repetitions}")
     unit = "tokens/s"
     result.against("one stream, bare loop as peer", unit, lambda r: r["jarvis_1"], lambda r: r["bare_1"], at_least=0.95)
     result.against("four streams, bare batch of four as peer", unit, lambda r: r["jarvis_4"], lambda r: r["bare_4"],
@@ -196,6 +196,8 @@ def main() -> None:
                    lambda r: r["bare_4_streams"])
     result.against("one stream with the usual sampling", unit, lambda r: r["jarvis_1_usual"], lambda r: r["bare_1"])
     result.against("four streams with the usual sampling", unit, lambda r: r["jarvis_4_usual"], lambda r: r["bare_4"])
+    result.against("one stream while three conversations of 1,000 tokens are kept for reuse", unit,
+                   lambda r: r["jarvis_1_beside"], lambda r: r["bare_1"])
     result.against("first token of a second turn, no prefix reuse as peer", "s", lambda r: r["with_reuse"]["second_seconds"],
                    lambda r: r["without_reuse"]["second_seconds"], more_is_better=False, at_least=5)
     result.single("prompt of the second turn", "tokens", lambda r: r["with_reuse"]["second_prompt_tokens"])
