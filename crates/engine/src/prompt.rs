@@ -140,31 +140,35 @@ fn fit(
             return Ok(tokens);
         }
         let before = messages.len();
-        leave_out(&mut messages, tokens.len() - limit, |message| {
-            plain(vocab, &message.content).len()
-        });
+        let texts: Vec<usize> = messages
+            .iter()
+            .map(|message| plain(vocab, &message.content).len())
+            .collect();
+        // What the template adds to a message, rounded down: rather a second look than a turn too many.
+        let around = tokens.len().saturating_sub(texts.iter().sum()) / before.max(1);
+        let sizes: Vec<usize> = texts.into_iter().map(|text| text + around).collect();
+        leave_out(&mut messages, tokens.len() - limit, &sizes);
         if messages.len() == before {
             return Ok(tokens);
         }
     }
 }
 
-/// Removes the oldest turns that together have at least `excess` tokens, and then answers whose question is gone.
-fn leave_out(messages: &mut Vec<Message>, excess: usize, count: impl Fn(&Message) -> usize) {
+/// Removes the oldest turns that together have at least `excess` tokens, by the size of each message, and then
+/// answers whose question is gone.
+fn leave_out(messages: &mut Vec<Message>, excess: usize, sizes: &[usize]) {
     let last = messages.len().saturating_sub(1);
     let mut gone = 0;
-    let mut at = 0;
     let mut kept = Vec::with_capacity(messages.len());
     let mut opened = false;
-    for message in messages.drain(..) {
+    for (at, message) in messages.drain(..).enumerate() {
         let fixed = message.role == Role::System || at == last;
-        at += 1;
         let orphan = !opened && gone > 0 && message.role != Role::User;
         if fixed || (gone >= excess && !orphan) {
             opened |= message.role != Role::System;
             kept.push(message);
         } else {
-            gone += count(&message).max(1);
+            gone += sizes.get(at).copied().unwrap_or(0).max(1);
         }
     }
     *messages = kept;
@@ -228,7 +232,7 @@ mod tests {
 
     fn left(roles: &[Role], excess: usize) -> Vec<String> {
         let mut messages = conversation(roles);
-        leave_out(&mut messages, excess, |_| 10);
+        leave_out(&mut messages, excess, &[10; 8]);
         messages
             .into_iter()
             .map(|message| message.content)

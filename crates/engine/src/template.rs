@@ -10,9 +10,9 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use crate::error::EngineError;
 
 /// For models that bring no template: the texts, one after the other.
-const PLAIN: &str = "{% for message in messages %}{{ message.content }}{% if not loop.last %}\n{% endif %}{% endfor %}";
+const PLAIN: &str = "{% for message in messages %}{{ message.content }}{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}";
 /// Instructions a template may run, far beyond any real one, so that a hostile file cannot hang a request.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 5_000_000;
 
 /// A model's chat template, compiled.
 #[derive(Debug)]

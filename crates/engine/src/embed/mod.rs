@@ -322,7 +322,9 @@ pub(crate) fn shorten(vectors: &mut [Vec<f32>], dimensions: Option<usize>) {
         if dimensions < vector.len() {
             vector.truncate(dimensions);
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-            vector.iter_mut().for_each(|x| *x /= length);
+            for x in vector {
+                *x /= length;
+            }
         }
     }
 }

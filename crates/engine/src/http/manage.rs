@@ -1,6 +1,6 @@
 //! What models there are: `tags`, `ps`, `show`.
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt::Write as _, sync::Arc, time::Instant};
 
 use axum::{Json, body::Body};
 use jarvis_domain::{Clock, Timestamp};
@@ -90,7 +90,7 @@ pub(super) async fn ps(axum::extract::State(inner): State) -> Json<PsResponse> {
 
 /// The monotonic deadline on the calendar; for ever is three hundred years away, as with Ollama.
 fn expiry(clock: &Clock, deadline: Option<Instant>) -> Timestamp {
-    const FOR_EVER: std::time::Duration = std::time::Duration::from_secs(300 * 365 * 86_400);
+    const FOR_EVER: std::time::Duration = std::time::Duration::from_hours(300 * 365 * 24);
     clock.now() + deadline.map_or(FOR_EVER, |at| at.saturating_duration_since(Instant::now()))
 }
 
@@ -146,7 +146,7 @@ fn parameters(parameters: &Map<String, Value>) -> Vec<String> {
     for (name, value) in parameters {
         match value {
             Value::Array(values) => {
-                lines.extend(values.iter().map(|value| format!("{name:<30} {value}")))
+                lines.extend(values.iter().map(|value| format!("{name:<30} {value}")));
             }
             value => lines.push(format!("{name:<30} {value}")),
         }
@@ -157,13 +157,13 @@ fn parameters(parameters: &Map<String, Value>) -> Vec<String> {
 fn modelfile(manifest: &Manifest, path: &str, template: &str) -> String {
     let mut text = format!("FROM {path}\n");
     if !template.is_empty() {
-        text.push_str(&format!("TEMPLATE \"\"\"{template}\"\"\"\n"));
+        let _ = writeln!(text, "TEMPLATE \"\"\"{template}\"\"\"");
     }
     if let Some(system) = &manifest.system {
-        text.push_str(&format!("SYSTEM \"\"\"{system}\"\"\"\n"));
+        let _ = writeln!(text, "SYSTEM \"\"\"{system}\"\"\"");
     }
     for line in parameters(&manifest.parameters) {
-        text.push_str(&format!("PARAMETER {line}\n"));
+        let _ = writeln!(text, "PARAMETER {line}");
     }
     text
 }

@@ -44,7 +44,8 @@ pub(super) fn parse(text: &str) -> Result<Modelfile, EngineError> {
             block.truncate(block.len() - 3);
             rest = block;
         } else if rest.len() >= 2 && rest.starts_with('"') && rest.ends_with('"') {
-            rest = rest[1..rest.len() - 1].to_owned();
+            rest.pop();
+            rest.remove(0);
         }
         match word.to_ascii_uppercase().as_str() {
             "FROM" => file.from = Some(rest),
@@ -52,8 +53,10 @@ pub(super) fn parse(text: &str) -> Result<Modelfile, EngineError> {
             "SYSTEM" => file.system = Some(rest),
             "LICENSE" => file.license = rest,
             "PARAMETER" => {
-                parameter(&mut file.parameters, &rest).ok_or_else(|| wrong("a value is missing"))?
+                parameter(&mut file.parameters, &rest)
+                    .ok_or_else(|| wrong("a value is missing"))?;
             }
+
             other => return Err(wrong(&format!("{other} is not supported"))),
         }
     }

@@ -4,7 +4,6 @@ use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
 
 use super::job::{Event, Finish, Job, Outcome};
 use crate::{
-    error::EngineError,
     grammar::Grammar,
     text::{StopFilter, Utf8Joiner},
 };
@@ -41,25 +40,9 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// # Errors
-    /// The job's grammar is not valid for this model; the job comes back.
-    pub(super) fn new(
-        mut job: Job,
-        model: &LlamaModel,
-        order: u64,
-        reused: usize,
-    ) -> Result<Self, (Job, EngineError)> {
-        let grammar = match job
-            .grammar
-            .as_deref()
-            .map(|rules| Grammar::new(model, rules))
-        {
-            None => None,
-            Some(Ok(grammar)) => Some(grammar),
-            Some(Err(error)) => return Err((job, error)),
-        };
+    pub(super) fn new(mut job: Job, grammar: Option<Grammar>, order: u64, reused: usize) -> Self {
         let stops = StopFilter::new(std::mem::take(&mut job.stops));
-        Ok(Self {
+        Self {
             job,
             grammar,
             next: None,
@@ -73,7 +56,7 @@ impl Task {
             first: None,
             unreported: Vec::new(),
             piece: Vec::with_capacity(32),
-        })
+        }
     }
 
     /// How many tokens the whole answer has, continuation included.

@@ -17,7 +17,7 @@ use super::{
     shared::Shared,
     slot::{Slot, Task},
 };
-use crate::{error::EngineError, sampling::Scratch};
+use crate::{error::EngineError, grammar::Grammar, sampling::Scratch};
 
 /// What the thread is told.
 pub(super) enum Command {
@@ -55,6 +55,8 @@ pub(super) struct Worker<'m> {
 
 const FIRST_CHUNK: usize = 32;
 const SMALLEST_CHUNK: usize = 4;
+/// Where answers must be reproducible, the clock may not decide how a prompt is cut.
+const FIXED_CHUNK: usize = 64;
 
 impl<'m> Worker<'m> {
     pub(super) fn new(
@@ -73,7 +75,11 @@ impl<'m> Worker<'m> {
             commands,
             shared,
             pace,
-            chunk: FIRST_CHUNK,
+            chunk: if pace.prefix_reuse {
+                FIRST_CHUNK
+            } else {
+                FIXED_CHUNK
+            },
             scratch: Scratch::default(),
             ticks: 0,
             outputs: Vec::with_capacity(pace.parallel),
@@ -174,17 +180,22 @@ impl<'m> Worker<'m> {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
+            let rules = job.grammar.as_deref();
+            let grammar = match rules
+                .map(|rules| Grammar::new(self.model, rules))
+                .transpose()
+            {
+                Ok(grammar) => grammar,
+                Err(error) => {
+                    let _ = job.events.send(Event::Failed(error));
+                    continue;
+                }
+            };
             self.ticks += 1;
             let reused = self.prepare(slot, &job.prompt);
-            match Task::new(*job, self.model, self.ticks, reused) {
-                Ok(task) => {
-                    self.slots[slot].used = self.ticks;
-                    self.slots[slot].task = Some(task);
-                }
-                Err((job, error)) => {
-                    let _ = job.events.send(Event::Failed(error));
-                }
-            }
+            let slot = &mut self.slots[slot];
+            slot.used = self.ticks;
+            slot.task = Some(Task::new(*job, grammar, self.ticks, reused));
         }
     }
 
@@ -338,7 +349,8 @@ impl<'m> Worker<'m> {
 
     /// Sets how many prompt tokens the next step takes, so that it lasts about `step_time`.
     fn adapt(&mut self, tokens: usize, took: Duration) {
-        if tokens < SMALLEST_CHUNK && tokens < self.chunk {
+        let too_few = tokens < SMALLEST_CHUNK && tokens < self.chunk;
+        if too_few || !self.pace.prefix_reuse {
             return;
         }
         let ratio = self.pace.step_time.as_secs_f64() / took.as_secs_f64().max(1e-6);

@@ -32,13 +32,7 @@ pub(super) async fn completions(
     let manifest = inner.manifest(&request.model).await?;
     let prompt = match request.prompt {
         Prompt::One(text) => text,
-        Prompt::Many(texts) => match <[String; 1]>::try_from(texts) {
-            Ok([text]) => text,
-            Err(_) => {
-                let reason = "exactly one prompt is supported: ask once for each".to_owned();
-                return Err(EngineError::BadRequest(reason).into());
-            }
-        },
+        Prompt::Many(texts) => only(texts)?,
     };
     let mut writer = Writer {
         id: id("cmpl"),
@@ -76,6 +70,13 @@ pub(super) async fn completions(
         Started::Running(answer) if request.stream => Ok(stream::response(answer, writer)),
         Started::Running(answer) => Ok(Json(writer.whole(answer).await?).into_response()),
     }
+}
+
+fn only(texts: Vec<String>) -> Result<String, EngineError> {
+    let [text] = <[String; 1]>::try_from(texts).map_err(|_| {
+        EngineError::BadRequest("exactly one prompt is supported: ask once for each".to_owned())
+    })?;
+    Ok(text)
 }
 
 /// Writes this request's records.

@@ -1,0 +1,318 @@
+use axum::body::Body;
+use http::StatusCode;
+use jarvis_engine::embedded::{self, Progress};
+use serde_json::{Value, json};
+
+use crate::support::{
+    CHAT, EMBEDDING, Server, capital, catalog, content, models_dir, own_store, read, user,
+};
+
+fn own_server(store: &tempfile::TempDir) -> Server {
+    let path = store.path().to_owned();
+    Server::start(move |options| {
+        options.models_dir = path;
+        options.parallel = 1;
+        options.prefix_reuse = false;
+    })
+}
+
+fn blob() -> std::path::PathBuf {
+    let models = models_dir();
+    catalog(&models).blob_path(embedded::CHAT.weights.sha256)
+}
+
+#[tokio::test]
+async fn what_is_there_is_listed_and_described() {
+    let server = Server::start(|_| {});
+    assert_eq!(
+        server.send("HEAD", "/", Body::empty()).await.status(),
+        StatusCode::OK
+    );
+    assert_eq!(
+        read(server.send("GET", "/", Body::empty()).await).await.1,
+        "Ollama is running"
+    );
+    assert!(server.get("/api/version").await["version"].is_string());
+    let tags = server.get("/api/tags").await;
+    let model = tags["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|model| model["name"] == CHAT)
+        .unwrap();
+    assert_eq!(model["digest"], embedded::CHAT.weights.sha256);
+    assert_eq!(model["details"]["quantization_level"], "Q4_1");
+    assert_eq!(model["details"]["parameter_size"], "134.52M");
+    assert_eq!(model["jarvis"]["demonstration"], true);
+    let (_, shown) = server.call("/api/show", &json!({"model": CHAT})).await;
+    assert_eq!(shown["model_info"]["general.architecture"], "llama");
+    assert!(
+        shown["template"].as_str().unwrap().contains("im_start"),
+        "{shown}"
+    );
+    assert_eq!(shown["capabilities"], json!(["completion"]));
+    let (_, shown) = server.call("/api/show", &json!({"name": EMBEDDING})).await;
+    assert_eq!(shown["capabilities"], json!(["embedding"]));
+}
+
+#[tokio::test]
+async fn models_are_loaded_and_unloaded_on_request() {
+    let server = Server::start(|_| {});
+    assert_eq!(server.get("/api/ps").await["models"], json!([]));
+    let (_, loaded) = server
+        .call(
+            "/api/chat",
+            &json!({"model": CHAT, "messages": [], "keep_alive": "10m"}),
+        )
+        .await;
+    assert_eq!(loaded["done_reason"], "load");
+    server
+        .call(
+            "/api/embed",
+            &json!({"model": EMBEDDING, "input": [], "keep_alive": -1}),
+        )
+        .await;
+    let running = server.get("/api/ps").await;
+    let names: Vec<&Value> = running["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| &model["name"])
+        .collect();
+    assert_eq!(names, [EMBEDDING, CHAT]);
+    assert_eq!(running["models"][1]["context_length"], 1024);
+    assert!(running["models"][1]["size"].as_u64().unwrap() > 98_000_000);
+    let (_, unloaded) = server
+        .call("/api/generate", &json!({"model": CHAT, "keep_alive": 0}))
+        .await;
+    assert_eq!(unloaded["done_reason"], "unload");
+    server
+        .call(
+            "/api/embed",
+            &json!({"model": EMBEDDING, "input": [], "keep_alive": 0}),
+        )
+        .await;
+    // The thread notices at once; it is only not known how soon it runs.
+    while server.get("/api/ps").await["models"] != json!([]) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_larger_window_is_made_when_it_is_asked_for() {
+    let server = Server::start(|options| options.num_ctx = 128);
+    let long = format!("{} What is the capital of France?", "word ".repeat(300));
+    let small = server.chat(user(&long), json!({})).await;
+    assert_eq!(small["prompt_eval_count"], 96);
+    let large = server
+        .chat(user(&long), json!({"options": {"num_ctx": 512}}))
+        .await;
+    assert!(
+        large["prompt_eval_count"].as_u64().unwrap() > 300,
+        "{large}"
+    );
+    assert_eq!(
+        server.get("/api/ps").await["models"][0]["context_length"],
+        512
+    );
+}
+
+#[tokio::test]
+async fn a_gguf_on_disk_becomes_a_model() {
+    let store = own_store();
+    let server = own_server(&store);
+    let modelfile = format!(
+        "FROM {}\nSYSTEM \"You are a pirate.\"\nPARAMETER num_predict 3\nPARAMETER temperature 0",
+        blob().display()
+    );
+    let (status, body) = server
+        .call(
+            "/api/create",
+            &json!({"model": "pirate", "modelfile": modelfile, "stream": false}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["status"], "success");
+    let (_, answer) = server
+        .call(
+            "/api/chat",
+            &json!({"model": "pirate", "messages": user("Hi"), "stream": false}),
+        )
+        .await;
+    assert_eq!(
+        answer["eval_count"], 3,
+        "the model's own options hold: {answer}"
+    );
+    let (_, shown) = server.call("/api/show", &json!({"model": "pirate"})).await;
+    assert_eq!(shown["system"], "You are a pirate.");
+    assert_eq!(
+        server
+            .call(
+                "/api/copy",
+                &json!({"source": "pirate", "destination": "me/corsair:v2"})
+            )
+            .await
+            .0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        read(
+            server
+                .send(
+                    "DELETE",
+                    "/api/delete",
+                    json!({"model": "pirate"}).to_string()
+                )
+                .await
+        )
+        .await
+        .0,
+        StatusCode::OK
+    );
+    let (status, error) = server.call("/api/show", &json!({"model": "pirate"})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(
+        error["error"].as_str().unwrap().contains("me/corsair:v2"),
+        "says which exist: {error}"
+    );
+    let (_, answer) = server
+        .call(
+            "/api/chat",
+            &json!({"model": "me/corsair:v2", "messages": user("Hi"), "stream": false}),
+        )
+        .await;
+    assert_eq!(
+        answer["eval_count"], 3,
+        "the copy has the weights still: {answer}"
+    );
+}
+
+#[tokio::test]
+async fn an_uploaded_blob_becomes_a_model() {
+    let store = tempfile::tempdir().unwrap();
+    let server = own_server(&store);
+    let digest = format!("sha256:{}", embedded::CHAT.weights.sha256);
+    let path = format!("/api/blobs/{digest}");
+    assert_eq!(
+        server.send("HEAD", &path, Body::empty()).await.status(),
+        StatusCode::NOT_FOUND
+    );
+    let (status, error) = read(server.send("POST", &path, "something else").await).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{error}");
+    let bytes = std::fs::read(blob()).unwrap();
+    assert_eq!(
+        server.send("POST", &path, bytes).await.status(),
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        server.send("HEAD", &path, Body::empty()).await.status(),
+        StatusCode::OK
+    );
+    let (status, body) = read(
+        server
+            .post(
+                "/api/create",
+                &json!({"model": "mine", "files": {"m.gguf": digest}}),
+            )
+            .await,
+    )
+    .await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        body.as_str()
+            .unwrap()
+            .ends_with("{\"status\":\"success\"}\n"),
+        "{body}"
+    );
+    let (_, answer) = server.call("/api/chat", &json!({"model": "mine", "messages": capital("France"), "stream": false, "options": {"temperature": 0}})).await;
+    assert!(content(&answer).contains("Paris"), "{answer}");
+    let left = std::fs::read_dir(store.path().join("blobs"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 1, "nothing is left of the failed upload");
+}
+
+#[tokio::test]
+async fn files_that_are_no_models_are_refused_with_their_reason() {
+    let store = own_store();
+    let server = own_server(&store);
+    let whole = std::fs::read(blob()).unwrap();
+    let other = store.path().join("text.gguf");
+    std::fs::write(&other, "hello").unwrap();
+    let cut = store.path().join("cut.gguf");
+    std::fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
+    let missing = store.path().join("missing.gguf");
+    for (file, reason) in [
+        (&other, "not a GGUF file"),
+        (&cut, "truncated"),
+        (&missing, "No such file"),
+    ] {
+        let (status, error) = server
+            .call("/api/create", &json!({"model": "bad", "from": file}))
+            .await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(error["error"].as_str().unwrap().contains(reason), "{error}");
+    }
+    for (request, reason) in [
+        (json!({"model": "bad"}), "neither 'from' or 'files'"),
+        (json!({"model": "bad", "from": "nobody"}), "not found"),
+        (
+            json!({"model": "../bad", "from": CHAT}),
+            "invalid model name",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "template": "{{ .Prompt }}"}),
+            "Jinja",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "parameters": {"top_k": "many"}}),
+            "parameters",
+        ),
+        (
+            json!({"model": "bad", "files": {"a": "sha256:12"}}),
+            "invalid digest",
+        ),
+        (
+            json!({"model": "bad", "files": {"a": format!("sha256:{}", "0".repeat(64))}}),
+            "not found",
+        ),
+    ] {
+        let (status, error) = server.call("/api/create", &request).await;
+        assert!(status.is_client_error(), "{status} {error}");
+        assert!(error["error"].as_str().unwrap().contains(reason), "{error}");
+    }
+    assert_eq!(
+        server.call("/api/show", &json!({"model": "bad"})).await.0,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn weights_that_have_gone_missing_are_named() {
+    let store = own_store();
+    let server = own_server(&store);
+    std::fs::remove_file(catalog(store.path()).blob_path(embedded::CHAT.weights.sha256)).unwrap();
+    let (status, error) = server
+        .call("/api/chat", &json!({"model": CHAT, "messages": user("Hi")}))
+        .await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(
+        error["error"]
+            .as_str()
+            .unwrap()
+            .contains(embedded::CHAT.weights.sha256),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_there_is_not_fetched_again() {
+    let mut seen = Vec::new();
+    embedded::fetch(&catalog(&models_dir()), |progress| seen.push(progress)).unwrap();
+    assert_eq!(seen.len(), 2);
+    assert!(
+        seen.iter()
+            .all(|progress| matches!(progress, Progress::Present(_))),
+        "{seen:?}"
+    );
+}
