@@ -318,8 +318,11 @@ export interface components {
             conversation_id: string;
             /** Format: date-time */
             created_at: string;
-            /** @description Which owner makes it. */
-            epoch: components["schemas"]["u32"];
+            /**
+             * Format: int32
+             * @description Which owner makes it.
+             */
+            epoch: number;
             error: components["schemas"]["GenerationError"] | null;
             /** Format: date-time */
             finished_at: string | null;
@@ -518,8 +521,6 @@ export interface components {
              */
             total_ms: number;
         };
-        /** Format: int32 */
-        u32: number;
     };
     responses: never;
     parameters: never;
