@@ -106,7 +106,10 @@ pub(crate) async fn list(
     Ok(if seen.is_some_and(|seen| matches(seen, &page.etag)) {
         (StatusCode::NOT_MODIFIED, validators(page.etag)).into_response()
     } else {
-        let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let kind = (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         ([kind], validators(page.etag), page.body).into_response()
     })
 }
@@ -114,7 +117,10 @@ pub(crate) async fn list(
 fn validators(etag: HeaderValue) -> [(header::HeaderName, HeaderValue); 2] {
     [
         (header::ETAG, etag),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
     ]
 }
 
@@ -163,7 +169,12 @@ pub(crate) async fn create(
     who: Principal,
     Json(request): Json<CreateConversation>,
 ) -> Result<Response, Problem> {
-    let title = request.title.as_deref().map(title).transpose()?.unwrap_or_default();
+    let title = request
+        .title
+        .as_deref()
+        .map(title)
+        .transpose()?
+        .unwrap_or_default();
     let model = match &request.model {
         Some(asked) => Some(models::resolve(&app, Some(asked)).await?),
         None => None,
@@ -186,7 +197,11 @@ pub(crate) async fn create(
         Ok::<_, Problem>(())
     })
     .await??;
-    Ok((StatusCode::CREATED, Json(ConversationBody::from(conversation))).into_response())
+    Ok((
+        StatusCode::CREATED,
+        Json(ConversationBody::from(conversation)),
+    )
+        .into_response())
 }
 
 fn title(text: &str) -> Result<String, Problem> {
@@ -280,7 +295,9 @@ pub(crate) async fn delete(
             let deleted = writer.db.delete_conversation(who.user, id).await?;
             if deleted {
                 writer.generations.cancel_all_of(id);
-                writer.hub.tell(who.user, &ServerFrame::ConversationDeleted { id });
+                writer
+                    .hub
+                    .tell(who.user, &ServerFrame::ConversationDeleted { id });
             }
             Ok::<_, Problem>(deleted)
         })
@@ -296,7 +313,8 @@ pub(crate) async fn delete(
 pub(crate) fn tell(app: &App, conversation: domain::Conversation) {
     let user = conversation.user_id;
     let conversation = conversation.into();
-    app.hub.tell(user, &ServerFrame::Conversation { conversation });
+    app.hub
+        .tell(user, &ServerFrame::Conversation { conversation });
 }
 
 /// Shows a conversation as it is now to all the user's sockets, if there are any.

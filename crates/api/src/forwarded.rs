@@ -52,13 +52,19 @@ pub(crate) fn is_same_origin(options: &Options, headers: &HeaderMap) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };
-    if options.allowed_origins.iter().any(|allowed| allowed == origin) {
+    if options
+        .allowed_origins
+        .iter()
+        .any(|allowed| allowed == origin)
+    {
         return true;
     }
     let authority = origin
         .strip_prefix("https://")
         .or_else(|| origin.strip_prefix("http://"));
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     matches!((authority, host), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
 }
 
@@ -100,7 +106,10 @@ mod tests {
         ]);
         let stranger = from("9.9.9.9");
         let proxy = from("10.0.0.1");
-        assert_eq!(client(&options(), &forged, &stranger).to_string(), "9.9.9.9");
+        assert_eq!(
+            client(&options(), &forged, &stranger).to_string(),
+            "9.9.9.9"
+        );
         assert!(!is_https(&options(), &forged, &stranger));
         assert_eq!(client(&options(), &forged, &proxy).to_string(), "5.6.7.8");
         assert!(is_https(&options(), &forged, &proxy));
@@ -121,7 +130,11 @@ mod tests {
             (false, vec![host, ("origin", "https://evil.example")]),
             (false, vec![("origin", "https://evil.example")]),
         ] {
-            assert_eq!(is_same_origin(&options(), &headers(&pairs)), good, "{pairs:?}");
+            assert_eq!(
+                is_same_origin(&options(), &headers(&pairs)),
+                good,
+                "{pairs:?}"
+            );
         }
     }
 }

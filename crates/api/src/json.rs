@@ -3,7 +3,7 @@
 use crate::{app::App, problem::Problem};
 use axum::{
     body::Body,
-    extract::{FromRequest, Path, FromRequestParts, rejection::PathRejection},
+    extract::{FromRequest, FromRequestParts, Path, rejection::PathRejection},
     http::{HeaderMap, Request, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -40,9 +40,19 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
+/// How deep JSON may be nested; none of our requests has more than two levels.
+const MAX_DEPTH: usize = 64;
+
 /// Reads JSON text; what is no JSON is told apart from JSON that is not what was asked for.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+    if is_too_deep(bytes) {
+        let detail = format!("the JSON is nested more than {MAX_DEPTH} levels deep");
+        return Err(Problem::malformed(detail));
+    }
+    // As a whole: the parser would let bad bytes pass in fields that are not read.
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Problem::malformed("the body is not UTF-8"))?;
+    serde_json::from_str(text).map_err(|error| match error.classify() {
         Category::Data => Problem::invalid(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => {
             Problem::malformed(format!("the body is not JSON: {error}"))
@@ -50,8 +60,30 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
+/// Whether brackets outside of strings are nested too deep. The parser refuses that only in fields that are read.
+fn is_too_deep(bytes: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in bytes {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else {
+    let Some(Ok(value)) = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str())
+    else {
         return false;
     };
     let kind = value.split(';').next().unwrap_or_default().trim();
@@ -62,7 +94,9 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
             Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-            Err(error) => Problem::internal("an answer could not be written", &error).into_response(),
+            Err(error) => {
+                Problem::internal("an answer could not be written", &error).into_response()
+            }
         }
     }
 }
@@ -83,11 +117,32 @@ impl<T: FromStr + Send> FromRequestParts<App> for Id<T> {
 }
 
 /// Tells an absent field (`None`) from one that is `null` (`Some(None)`).
-#[expect(clippy::option_option, reason = "absent, null and a value are three different requests")]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three different requests"
+)]
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
     Option::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(!is_too_deep(nested(MAX_DEPTH).as_bytes()));
+        assert!(is_too_deep(nested(MAX_DEPTH + 1).as_bytes()));
+        assert!(!is_too_deep("[]".repeat(1000).as_bytes()));
+        let text = serde_json::to_string(&format!("\"{}\\", nested(1000))).unwrap();
+        assert!(!is_too_deep(text.as_bytes()), "{text}");
+        assert!(is_too_deep(
+            format!("[{text}, {}]", nested(MAX_DEPTH)).as_bytes()
+        ));
+    }
 }

@@ -38,7 +38,11 @@ enum RoleName {
     responses((status = 200, description = "The account.", body = Me),
         (status = "default", description = "A problem.", body = ProblemBody<'static>, content_type = "application/problem+json")))]
 pub(crate) async fn me(State(app): State<App>, who: Principal) -> Result<Json<Me>, Problem> {
-    let user = app.db.user(who.user).await?.ok_or_else(Problem::not_found)?;
+    let user = app
+        .db
+        .user(who.user)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     Ok(Json(Me {
         id: user.id,
         email: user.email,

@@ -247,7 +247,10 @@ pub(crate) async fn regenerate(
     headers: HeaderMap,
     Json(request): Json<Regenerate>,
 ) -> Result<Response, Problem> {
-    let message = request.parent_id.parse().map_err(|_| Problem::not_found())?;
+    let message = request
+        .parent_id
+        .parse()
+        .map_err(|_| Problem::not_found())?;
     let asked = Asked {
         question: Question::Again {
             conversation,

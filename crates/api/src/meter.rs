@@ -10,10 +10,7 @@ use jarvis_domain::Status;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use std::{
     pin::Pin,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::Ordering,
-    },
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };

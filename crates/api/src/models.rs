@@ -44,7 +44,10 @@ pub(crate) struct ModelPage {
 #[utoipa::path(get, path = "/api/v1/models", operation_id = "list_models", tag = "models",
     responses((status = 200, description = "Every model.", body = ModelPage),
         (status = "default", description = "A problem.", body = ProblemBody<'static>, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(app): State<App>, _who: Principal) -> Result<Json<ModelPage>, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    _who: Principal,
+) -> Result<Json<ModelPage>, Problem> {
     let catalog = app.balancer.catalog().await;
     let default = default_model(&app, &catalog).map(str::to_owned);
     let items = catalog
@@ -81,7 +84,8 @@ fn default_model<'a>(app: &App, catalog: &'a Catalog) -> Option<&'a str> {
     let configured = app.options.default_model.as_deref();
     let chats = || {
         catalog.models.iter().filter(|model| {
-            model.capabilities.is_empty() || model.capabilities.iter().any(|can| can == "completion")
+            model.capabilities.is_empty()
+                || model.capabilities.iter().any(|can| can == "completion")
         })
     };
     let model = chats()
@@ -101,7 +105,11 @@ pub(crate) async fn resolve(app: &App, asked: Option<&str>) -> Result<String, Pr
         let default = default_model(app, &catalog).ok_or_else(Problem::no_node)?;
         return Ok(default.to_owned());
     };
-    match catalog.models.iter().find(|model| same_name(asked, &model.name)) {
+    match catalog
+        .models
+        .iter()
+        .find(|model| same_name(asked, &model.name))
+    {
         Some(model) => Ok(model.name.clone()),
         None => {
             let names = catalog.models.into_iter().map(|model| model.name).collect();

@@ -29,7 +29,9 @@ impl PageQuery {
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("limit", value)) => page.limit = limit(value)?,
-                Some(("cursor", value)) if !value.is_empty() => page.cursor = Some(value.to_owned()),
+                Some(("cursor", value)) if !value.is_empty() => {
+                    page.cursor = Some(value.to_owned())
+                }
                 _ => {}
             }
         }
@@ -48,7 +50,9 @@ impl PageQuery {
 fn limit(value: &str) -> Result<u32, Problem> {
     match value.parse() {
         Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
-        _ => Err(bad(format!("`limit` must be a number from 1 to {MAX_LIMIT}"))),
+        _ => Err(bad(format!(
+            "`limit` must be a number from 1 to {MAX_LIMIT}"
+        ))),
     }
 }
 
@@ -73,7 +77,10 @@ pub(crate) trait Cursor: Sized {
 impl Cursor for (Timestamp, ConversationId) {
     fn read(text: &str) -> Option<Self> {
         let (moment, id) = text.split_once('.')?;
-        Some((Timestamp::from_micros(moment.parse().ok()?), id.parse().ok()?))
+        Some((
+            Timestamp::from_micros(moment.parse().ok()?),
+            id.parse().ok()?,
+        ))
     }
 
     fn write(&self) -> String {
@@ -100,10 +107,12 @@ pub(crate) fn cut<T, C: Cursor>(
     let limit = limit as usize;
     let more = items.len() > limit;
     items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| place(last).write());
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|last| place(last).write());
     (items, next)
 }
-
 
 #[cfg(test)]
 mod tests {

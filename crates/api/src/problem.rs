@@ -58,7 +58,11 @@ impl Problem {
 
     /// Whatever is not there, or not this user's.
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such thing here")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is no such thing here",
+        )
     }
 
     pub(crate) fn unauthorized(code: &'static str, detail: &'static str) -> Self {
@@ -112,7 +116,11 @@ impl Problem {
 
     pub(crate) fn too_many_followed(limit: usize) -> Self {
         let detail = format!("this socket follows {limit} answers already");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_subscriptions", detail)
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_subscriptions",
+            detail,
+        )
     }
 
     /// A fault of ours: the cause goes to the log, not to the client.
@@ -235,10 +243,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer"),
-            );
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

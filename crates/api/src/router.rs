@@ -7,7 +7,7 @@ use crate::{
 use axum::{
     Router,
     http::{StatusCode, header},
-    routing::{MethodRouter, get, patch, post},
+    routing::{MethodRouter, any, get, patch, post},
 };
 
 /// The routes of the public port.
@@ -52,7 +52,9 @@ pub(crate) fn routes(app: &App) -> Router {
             let methods = methods.fallback(wrong_method);
             router.route(path, methods.layer(meter::MeterLayer::new(path)))
         })
-        .route("/api/{*rest}", axum::routing::any(nothing_here))
+        .route("/api", any(nothing_here))
+        .route("/api/", any(nothing_here))
+        .route("/api/{*rest}", any(nothing_here))
         .with_state(app.clone())
 }
 

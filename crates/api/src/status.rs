@@ -79,7 +79,11 @@ pub(crate) struct Component {
 
 impl Component {
     fn of(name: String, failure: Option<String>) -> Self {
-        let status = if failure.is_some() { Health::Down } else { Health::Ok };
+        let status = if failure.is_some() {
+            Health::Down
+        } else {
+            Health::Ok
+        };
         Self {
             name,
             status,
@@ -100,7 +104,10 @@ pub(crate) struct Status {
 #[utoipa::path(get, path = "/api/v1/status", operation_id = "status", tag = "status",
     responses((status = 200, description = "`ok`, or `degraded` if any part is not.", body = Status),
         (status = "default", description = "A problem.", body = ProblemBody<'static>, content_type = "application/problem+json")))]
-pub(crate) async fn status(State(app): State<App>, _who: Principal) -> Result<Json<Status>, Problem> {
+pub(crate) async fn status(
+    State(app): State<App>,
+    _who: Principal,
+) -> Result<Json<Status>, Problem> {
     let store = app.db.ping().await.err().map(|error| error.to_string());
     let answers = app.answers.probe().err().map(|error| error.to_string());
     let mut components = vec![

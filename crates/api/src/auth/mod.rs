@@ -126,7 +126,10 @@ pub(crate) async fn register(
     origin: Origin,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, Problem> {
-    app.limits.address.take(origin.client).map_err(Problem::too_many)?;
+    app.limits
+        .address
+        .take(origin.client)
+        .map_err(Problem::too_many)?;
     let email = email(&request.email)?;
     Passwords::check(&request.password)?;
     let right = right_to_register(&app, &request).await?;
@@ -229,11 +232,17 @@ pub(crate) async fn login(
     origin: Origin,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, Problem> {
-    app.limits.address.take(origin.client).map_err(Problem::too_many)?;
+    app.limits
+        .address
+        .take(origin.client)
+        .map_err(Problem::too_many)?;
     // What cannot be an address has no account: the same answer, for the same work.
     let email: Option<Email> = request.email.parse().ok();
     if let Some(email) = &email {
-        app.limits.email.take(email.clone()).map_err(Problem::too_many)?;
+        app.limits
+            .email
+            .take(email.clone())
+            .map_err(Problem::too_many)?;
     }
     let found = match &email {
         Some(email) => app.db.credentials(email).await?,

@@ -23,7 +23,10 @@ pub(crate) struct Passwords {
 }
 
 impl Passwords {
-    pub(crate) fn new(cost: PasswordCost, tasks: TaskTracker) -> Result<Self, argon2::password_hash::Error> {
+    pub(crate) fn new(
+        cost: PasswordCost,
+        tasks: TaskTracker,
+    ) -> Result<Self, argon2::password_hash::Error> {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None)
             .map_err(|_| argon2::password_hash::Error::ParamsInvalid)?;
         let mut unknown = [0; 32];

@@ -4,9 +4,7 @@ use super::crypto;
 use crate::{options::Options, problem::Problem};
 use jarvis_domain::{Clock, SessionId, Timestamp, UserId, UserRole};
 use jarvis_store::Db;
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode,
-};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -186,7 +184,10 @@ impl Tokens {
     }
 
     fn remember(&self, key: [u8; 32], token: Verified, now: Timestamp) {
-        let mut verified = self.verified.write().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = self
+            .verified
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= REMEMBERED {
             verified.retain(|_, known| self.is_fresh(known, now));
             if verified.len() >= REMEMBERED {
@@ -198,7 +199,10 @@ impl Tokens {
 }
 
 fn invalid() -> Problem {
-    Problem::unauthorized("unauthorized", "sign in first: the token is missing or not valid")
+    Problem::unauthorized(
+        "unauthorized",
+        "sign in first: the token is missing or not valid",
+    )
 }
 
 /// The problem of a request without a token.

@@ -134,17 +134,21 @@ impl Follower {
                     self.open(since).await;
                 }
                 State::Live(reader) => match reader.next().await {
-                    Some(AnswerEvent::Text { offset, text }) => self.unsaid = Some(Unsaid {
-                        text,
-                        start: 0,
-                        base: offset,
-                        resync: false,
-                    }),
-                    Some(AnswerEvent::Queued(place)) => return Some(Event::Queued {
-                        generation_id: self.id,
-                        position: place.position,
-                        eta_ms: place.eta_ms,
-                    }),
+                    Some(AnswerEvent::Text { offset, text }) => {
+                        self.unsaid = Some(Unsaid {
+                            text,
+                            start: 0,
+                            base: offset,
+                            resync: false,
+                        })
+                    }
+                    Some(AnswerEvent::Queued(place)) => {
+                        return Some(Event::Queued {
+                            generation_id: self.id,
+                            position: place.position,
+                            eta_ms: place.eta_ms,
+                        });
+                    }
                     Some(AnswerEvent::End(outcome)) => self.state = State::Ending(outcome),
                     None => self.state = State::Over,
                 },
@@ -198,7 +202,10 @@ impl Follower {
             Ok(false) if since.elapsed() < UNATTENDED => sleep(LOOK_AGAIN).await,
             Ok(false) => self.break_off("unattended", "nobody makes this answer right now"),
             Err(error) => {
-                tracing::error!(error = problem::chain(&error), "an answer could not be read");
+                tracing::error!(
+                    error = problem::chain(&error),
+                    "an answer could not be read"
+                );
                 self.break_off("store_unavailable", "the database does not answer");
             }
         }

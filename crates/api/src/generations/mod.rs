@@ -10,13 +10,7 @@ pub(crate) use events::{Event, Follower};
 pub(crate) use rest::{__path_cancel, __path_events, __path_get, StatusName, cancel, events, get};
 pub(crate) use resume::take_up;
 
-use crate::{
-    app::App,
-    conversations,
-    messages::Accepted,
-    models,
-    problem::Problem,
-};
+use crate::{app::App, conversations, messages::Accepted, models, problem::Problem};
 use jarvis_domain::{
     ConversationId, Generation, GenerationId, MessageId, MessageText, UserId, title_of,
 };
@@ -31,9 +25,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) enum Question {
     /// The first message of a new conversation.
-    NewConversation {
-        content: String,
-    },
+    NewConversation { content: String },
     /// A new message.
     Message {
         conversation: ConversationId,
@@ -187,7 +179,9 @@ impl Generations {
     /// Which one makes this message.
     fn making(&self, message: MessageId) -> Option<GenerationId> {
         let running = self.running();
-        let found = running.iter().find(|(_, running)| running.message == message);
+        let found = running
+            .iter()
+            .find(|(_, running)| running.message == message);
         found.map(|(id, _)| *id)
     }
 

@@ -53,6 +53,7 @@ pub(crate) struct GenerationBody {
     status: Status,
     model: String,
     /// Which owner makes it.
+    #[schema(value_type = u32)]
     epoch: Epoch,
     /// Bytes of `text`.
     offset: usize,

@@ -44,7 +44,9 @@ pub(super) fn run(app: &App, generation: Generation) {
 pub(super) async fn give_up(app: &App, generation: &Generation, error: GenerationError) {
     match app.answers.writer(generation.id, generation.epoch) {
         Ok(writer) => conclude(app, generation, writer, Ending::Broken(error), None).await,
-        Err(error) => tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}"),
+        Err(error) => {
+            tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}")
+        }
     }
 }
 
@@ -78,7 +80,11 @@ async fn make(
 /// Without a log nothing may be shown: the answer fails before it begins.
 async fn without_log(app: &App, generation: &Generation, cause: &LogError) {
     let outcome = outcome(app, generation, "", Ending::Broken(log_error(cause)), None);
-    if let Err(error) = app.db.finish(generation, "", &outcome, app.clock.now()).await {
+    if let Err(error) = app
+        .db
+        .finish(generation, "", &outcome, app.clock.now())
+        .await
+    {
         tracing::error!(id = %generation.id, "an answer without a log could not be ended: {error}");
     }
 }
@@ -197,7 +203,12 @@ impl Maker<'_> {
                     });
                 }
                 Some(Err(error)) => return Err(error),
-                None => return Ok(Ending::Broken(error("node_failed", "the node ended without an end"))),
+                None => {
+                    return Ok(Ending::Broken(error(
+                        "node_failed",
+                        "the node ended without an end",
+                    )));
+                }
             }
         }
     }
@@ -216,13 +227,19 @@ impl Maker<'_> {
             return None;
         }
         meter::first_character(waited);
-        let marked = self.app.db.mark_running(self.generation.id, self.generation.epoch);
+        let marked = self
+            .app
+            .db
+            .mark_running(self.generation.id, self.generation.epoch);
         match marked.await {
             Ok(()) => None,
             Err(StoreError::Fenced) => Some(Ending::Lost),
             // The text is logged and shown; the end will try the store again.
             Err(cause) => {
-                tracing::warn!(error = problem::chain(&cause), "an answer could not be marked as running");
+                tracing::warn!(
+                    error = problem::chain(&cause),
+                    "an answer could not be marked as running"
+                );
                 None
             }
         }
@@ -267,7 +284,10 @@ impl Patience {
         }
         let may_pass = matches!(
             error,
-            ChatError::NoNode { .. } | ChatError::NotResumable { .. } | ChatError::Overloaded
+            ChatError::NoNode { .. }
+                | ChatError::UnknownModel { .. }
+                | ChatError::NotResumable { .. }
+                | ChatError::Overloaded
         );
         let since = *self.since.get_or_insert_with(Instant::now);
         (begun && may_pass && since.elapsed() < self.within).then_some(PAUSE * 2)
@@ -325,7 +345,11 @@ async fn conclude(
     if !here {
         return leave(app, generation, writer, outcome).await;
     }
-    match app.db.finish(generation, &text, &outcome, app.clock.now()).await {
+    match app
+        .db
+        .finish(generation, &text, &outcome, app.clock.now())
+        .await
+    {
         Ok(()) => {
             meter::generation_ended(outcome.status);
             close(generation, writer, outcome);
@@ -366,7 +390,11 @@ async fn keep(app: &App, generation: &Generation, text: &str, outcome: Outcome) 
             () = app.stopping.cancelled() => return,
             () = sleep(KEEP_PAUSE) => {}
         }
-        match app.db.finish(generation, text, &outcome, app.clock.now()).await {
+        match app
+            .db
+            .finish(generation, text, &outcome, app.clock.now())
+            .await
+        {
             Ok(()) => break,
             Err(StoreError::Fenced) => return,
             Err(_) => {}
@@ -375,6 +403,8 @@ async fn keep(app: &App, generation: &Generation, text: &str, outcome: Outcome) 
     meter::generation_ended(outcome.status);
     match app.answers.writer(generation.id, generation.epoch) {
         Ok(writer) => close(generation, writer, outcome),
-        Err(error) => tracing::warn!(id = %generation.id, "the log of an answer cannot be read: {error}"),
+        Err(error) => {
+            tracing::warn!(id = %generation.id, "the log of an answer cannot be read: {error}")
+        }
     }
 }

@@ -173,7 +173,9 @@ impl Session {
     ) -> Result<(), Closed> {
         match notice {
             Ok(Notice::Frame(text)) => wire.pass_on(text).await,
-            Ok(Notice::Revoked(session)) if session == self.who.session => Err(Closed::Unauthorized),
+            Ok(Notice::Revoked(session)) if session == self.who.session => {
+                Err(Closed::Unauthorized)
+            }
             Ok(Notice::Revoked(_)) => Ok(()),
             Err(RecvError::Lagged(_)) => {
                 // A revocation may be among what was missed.
@@ -226,13 +228,18 @@ impl Session {
                 }
                 Ok(())
             }
-            ClientFrame::Cancel { generation_id } => match find(&self.app, &self.who, &generation_id).await {
-                Ok(generation) => {
-                    self.app.generations.cancel(generation.id);
-                    Ok(())
+            ClientFrame::Cancel { generation_id } => {
+                match find(&self.app, &self.who, &generation_id).await {
+                    Ok(generation) => {
+                        self.app.generations.cancel(generation.id);
+                        Ok(())
+                    }
+                    Err(problem) => {
+                        wire.tell(&ServerFrame::refused_answer(&problem, generation_id))
+                            .await
+                    }
                 }
-                Err(problem) => wire.tell(&ServerFrame::refused_answer(&problem, generation_id)).await,
-            },
+            }
         }
     }
 
@@ -284,7 +291,10 @@ impl Session {
     ) -> Result<(), Closed> {
         match find(&self.app, &self.who, &generation_id).await {
             Ok(generation) => self.follow(wire, &generation, offset).await,
-            Err(problem) => wire.tell(&ServerFrame::refused_answer(&problem, generation_id)).await,
+            Err(problem) => {
+                wire.tell(&ServerFrame::refused_answer(&problem, generation_id))
+                    .await
+            }
         }
     }
 
@@ -326,7 +336,10 @@ fn expiry(app: &App, who: &Principal) -> Instant {
     Instant::now() + who.expires_at.since(app.clock.now())
 }
 
-#[expect(clippy::option_option, reason = "absent, null and a value are three different requests")]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three different requests"
+)]
 fn question(
     conversation: Option<String>,
     content: String,

@@ -1,0 +1,21 @@
+//! The backend as its clients see it: a real server on a real socket, a real database and a scripted node.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
+
+mod auth;
+mod bad_input;
+mod branches;
+mod chat;
+mod client;
+mod contract;
+mod conversations;
+mod isolation;
+mod limits;
+mod replay;
+mod restart;
+mod server;
+mod socket;
+mod trouble;

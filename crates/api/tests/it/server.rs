@@ -1,0 +1,184 @@
+//! The server under test, on a runtime of its own that can be torn down like a killed process.
+
+use crate::client::{Client, Socket};
+use jarvis_api::{Api, Options, PasswordCost, RateOptions, SigningSecret};
+use jarvis_balancer::{Balancer, NodeSpec, Transport};
+use jarvis_domain::{Clock, Timestamp};
+use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
+use jarvis_testkit::FakeOllama;
+use std::{net::SocketAddr, time::Duration};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, runtime};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A password that every test uses.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// What outlives a server: its data directory, its node, its clock.
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) node: FakeOllama,
+    pub(crate) clock: Clock,
+    pub(crate) options: Options,
+    server: Option<Server>,
+}
+
+struct Server {
+    api: Api,
+    db: Db,
+    answers: AnswerLog,
+    address: SocketAddr,
+    runtime: Option<runtime::Runtime>,
+}
+
+impl Drop for Server {
+    /// Like a kill: tasks are dropped wherever they stand.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pub(crate) fn options() -> Options {
+    let mut options = Options::new(SigningSecret::new(vec![7; 32]).unwrap());
+    options.password_cost = PasswordCost {
+        memory_kib: 64,
+        passes: 1,
+        concurrency: 2,
+    };
+    let generous = RateOptions {
+        burst: 10_000,
+        refill: Duration::from_secs(1),
+    };
+    options.rate_per_address = generous;
+    options.rate_per_email = generous;
+    options
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(options()).await
+    }
+
+    pub(crate) async fn start_with(options: Options) -> Self {
+        let mut world = Self::prepare(options).await;
+        world.restart().await;
+        world
+    }
+
+    /// Everything but the server.
+    pub(crate) async fn prepare(options: Options) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            node: FakeOllama::start().await,
+            clock: Clock::manual(Timestamp::from_micros(1_795_343_265_123_456)),
+            options,
+            server: None,
+        }
+    }
+
+    /// Kills the server, if there is one, and starts another on the same data.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let starting = serve(
+            self.dir.path().to_owned(),
+            self.node.url(),
+            self.options.clone(),
+            self.clock.clone(),
+        );
+        let (api, db, answers, address) = runtime.spawn(starting).await.unwrap();
+        self.server = Some(Server {
+            api,
+            db,
+            answers,
+            address,
+            runtime: Some(runtime),
+        });
+    }
+
+    pub(crate) fn kill(&mut self) {
+        drop(self.server.take());
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("a running server")
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        self.server().api.clone()
+    }
+
+    pub(crate) fn db(&self) -> Db {
+        self.server().db.clone()
+    }
+
+    pub(crate) fn answers(&self) -> AnswerLog {
+        self.server().answers.clone()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server().address
+    }
+
+    /// Somebody who has not signed in.
+    pub(crate) fn anonymous(&self) -> Client {
+        Client::new(self.address())
+    }
+
+    /// Somebody with an account, signed in.
+    pub(crate) async fn user(&self, email: &str) -> Client {
+        let mut client = self.anonymous();
+        client.register(email).await;
+        client
+    }
+
+    /// A socket of `client`, authenticated.
+    pub(crate) async fn socket(&self, client: &Client) -> Socket {
+        let mut socket = Socket::open(self.address()).await;
+        socket.authenticate(client.token()).await;
+        socket
+    }
+}
+
+async fn serve(
+    dir: std::path::PathBuf,
+    node: String,
+    options: Options,
+    clock: Clock,
+) -> (Api, Db, AnswerLog, SocketAddr) {
+    let tasks = TaskTracker::new();
+    let spec = NodeSpec {
+        name: "node".to_owned(),
+        transport: Transport::http(&node).unwrap(),
+        slots: None,
+        optional: false,
+    };
+    let stop = CancellationToken::new();
+    let balancer = Balancer::start(
+        jarvis_balancer::Options::default(),
+        vec![spec],
+        &tasks,
+        &stop,
+    );
+    let store = DbOptions {
+        path: dir.join("jarvis.db"),
+        synchronous: Synchronous::Normal,
+    };
+    let db = Db::open(&store).await.unwrap();
+    let answers = AnswerLog::open(&dir.join("answers"), false).unwrap();
+    let api = Api::start(options, db.clone(), answers.clone(), balancer, clock);
+    let api = api.await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = api
+        .router()
+        .into_make_service_with_connect_info::<SocketAddr>();
+    tasks.spawn(async move { axum::serve(listener, router).await });
+    (api, db, answers, address)
+}

@@ -1,0 +1,173 @@
+//! Nodes and stores that fail.
+
+use crate::{client::apply, server::World};
+use jarvis_testkit::{FakeOllama, Step};
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_node_that_breaks_off_is_asked_to_go_on() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    world.node.script([Step::text("one "), Step::Cut]);
+    world.node.script([Step::text("two "), Step::Cut]);
+    world.node.script([Step::text("three")]);
+    let sent = ana.send(&conversation, "q").await;
+    let ended = ana.ended(sent["generation_id"].as_str().unwrap()).await;
+    assert_eq!(
+        (&ended["text"], &ended["status"]),
+        (&json!("one two three"), &json!("done"))
+    );
+    let asked = world.node.requests();
+    assert_eq!(
+        asked[2]
+            .jarvis
+            .as_ref()
+            .unwrap()
+            .resume
+            .as_ref()
+            .unwrap()
+            .text,
+        "one two "
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_breaks_off_again_and_again_leaves_what_there_is() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    for _ in 0..3 {
+        world.node.script([Step::text("a"), Step::Cut]);
+    }
+    let sent = ana.send(&conversation, "q").await;
+    let generation = sent["generation_id"].as_str().unwrap();
+    let (text, end) = ana.events(generation, None).await.rest("").await;
+    let end = end.unwrap();
+    assert_eq!(
+        (text.as_str(), end.name.as_str(), &end.data["status"]),
+        ("aaa", "interrupted", &json!("interrupted"))
+    );
+    assert_eq!(end.data["reason"], "node_lost");
+    let kept = ana
+        .get(&format!("/api/v1/generations/{generation}"))
+        .await
+        .ok();
+    assert_eq!(
+        (&kept["text"], &kept["status"], &kept["error"]["code"]),
+        (&json!("aaa"), &json!("interrupted"), &json!("node_lost"))
+    );
+    assert_eq!(world.node.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_refusal_fails_the_answer_with_the_nodes_words() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let mut page = world.socket(&ana).await;
+    world
+        .node
+        .script([Step::Refuse(400, "this model does not chat".into())]);
+    page.say(&json!({"type": "send", "id": "k", "conversation_id": null, "content": "q"}))
+        .await;
+    let accepted = page.hear("accepted").await;
+    let end = page.hear("interrupted").await;
+    assert_eq!(
+        (&end["status"], &end["reason"]),
+        (&json!("failed"), &json!("rejected"))
+    );
+    assert!(
+        end["message"]
+            .as_str()
+            .unwrap()
+            .contains("this model does not chat"),
+        "{end}"
+    );
+    let path = format!(
+        "/api/v1/conversations/{}",
+        accepted["conversation_id"].as_str().unwrap()
+    );
+    let message = &ana.messages(&path).await[1];
+    assert_eq!(
+        (&message["content"], &message["generation"]["status"]),
+        (&json!(""), &json!("failed"))
+    );
+    // The conversation goes on: an answer that never was is not told to the model.
+    let next = ana.send(&path, "again").await;
+    assert_eq!(
+        ana.ended(next["generation_id"].as_str().unwrap()).await["status"],
+        "done"
+    );
+    let told: Vec<_> = world
+        .node
+        .received(2)
+        .await
+        .messages
+        .into_iter()
+        .map(|message| message.content)
+        .collect();
+    assert_eq!(told, ["q", "again"]);
+}
+
+#[tokio::test]
+async fn without_any_node_questions_are_refused_and_nothing_is_kept() {
+    let mut world = World::prepare(crate::server::options()).await;
+    let address = world.node.url();
+    world.node = FakeOllama::with_models(Vec::new()).await;
+    assert_ne!(address, world.node.url());
+    world.restart().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let answer = ana
+        .post(
+            &format!("{conversation}/messages"),
+            &json!({"content": "q"}),
+        )
+        .await;
+    answer.is_problem(503, "no_node_available");
+    assert!(answer.headers.contains_key("retry-after"));
+    assert!(ana.messages(&conversation).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_had_begun_waits_for_a_node_to_come_back() {
+    let mut options = crate::server::options();
+    options.resume_within = Duration::from_secs(60);
+    let mut world = World::start_with(options).await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    world.node.script([Step::text("begun, "), Step::Stall]);
+    let sent = ana.send(&conversation, "q").await;
+    let generation = sent["generation_id"].as_str().unwrap();
+    let mut text = String::new();
+    apply(
+        &mut text,
+        &ana.events(generation, None)
+            .await
+            .next()
+            .await
+            .unwrap()
+            .data,
+    );
+    // The next server finds a node without the model for a while.
+    let late = FakeOllama::with_models(Vec::new()).await;
+    world.node = late;
+    world.restart().await;
+    let ana = ana.at(world.address());
+    let live = ana
+        .get(&format!("/api/v1/generations/{generation}"))
+        .await
+        .ok();
+    assert_eq!(
+        (&live["text"], &live["offset"]),
+        (&json!("begun, "), &json!(7))
+    );
+    world.node.script([Step::text("done")]);
+    world.node.add(FakeOllama::model("test:latest"));
+    let (text, end) = ana.events(generation, Some("1-7")).await.rest(&text).await;
+    assert_eq!(
+        (text.as_str(), end.unwrap().name.as_str()),
+        ("begun, done", "done")
+    );
+}

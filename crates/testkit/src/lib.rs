@@ -1,0 +1,12 @@
+//! For tests alone: a node that speaks the Ollama API over a real socket and does exactly what a script says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
+
+mod fake_ollama;
+mod gate;
+
+pub use fake_ollama::{FakeOllama, Step};
+pub use gate::Gate;
