@@ -151,6 +151,17 @@ impl Inner {
             .map_err(|error| EngineError::Internal(error.to_string()))??
         };
         let (events, receiver) = unbounded_channel();
+        let mut answer = Answer {
+            events: receiver,
+            ready: None,
+            arrived,
+            load,
+        };
+        if prompt.tokens.len() >= room.window {
+            // The answer so far fills the window: it is at its end.
+            answer.ready = Some(Event::Done(Outcome::full(&prompt.tokens)));
+            return Ok(Started::Running(answer));
+        }
         let job = Job {
             prompt: prompt.tokens,
             answered: prompt.answered,
@@ -168,12 +179,6 @@ impl Inner {
             ticket,
         };
         model.runner.submit(job);
-        let mut answer = Answer {
-            events: receiver,
-            ready: None,
-            arrived,
-            load,
-        };
         answer.first().await?;
         Ok(Started::Running(answer))
     }

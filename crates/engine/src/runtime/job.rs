@@ -72,6 +72,22 @@ pub(crate) struct Outcome {
     pub context: Vec<i32>,
 }
 
+impl Outcome {
+    /// Of an answer that has no room left.
+    pub(crate) fn full(prompt: &[LlamaToken]) -> Self {
+        Self {
+            finish: Finish::Length,
+            prompt_tokens: prompt.len() as u64,
+            cached_tokens: 0,
+            prompt_nanos: 0,
+            eval_tokens: 0,
+            eval_nanos: 0,
+            tokens: Vec::new(),
+            context: prompt.iter().map(|token| token.0).collect(),
+        }
+    }
+}
+
 /// A place in a model's queue, given back on drop.
 pub(crate) struct Ticket(pub(super) Arc<Shared>);
 

@@ -36,6 +36,22 @@ pub(super) struct Pace {
     pub prefix_reuse: bool,
 }
 
+impl Pace {
+    /// How far a prompt is computed in one step. Where answers must be reproducible, the part that is already
+    /// the answer is computed token by token, as it was when it was made: then going on is bit for bit the same.
+    fn end(self, job: &Job, from: usize, most: usize) -> usize {
+        let all = job.prompt.len();
+        let question = all - job.answered;
+        if self.prefix_reuse {
+            all.min(from + most)
+        } else if from < question {
+            question.min(from + most)
+        } else {
+            all.min(from + 1)
+        }
+    }
+}
+
 pub(super) struct Worker<'m> {
     model: &'m LlamaModel,
     context: LlamaContext<'m>,
@@ -329,7 +345,7 @@ impl<'m> Worker<'m> {
             let slot = &mut self.slots[at];
             let Some(task) = &slot.task else { continue };
             let from = slot.cached.len();
-            let to = task.job.prompt.len().min(from + left);
+            let to = self.pace.end(&task.job, from, left);
             for (position_, token) in (from..to).zip(&task.job.prompt[from..to]) {
                 let last = position_ + 1 == task.job.prompt.len();
                 if last {

@@ -64,26 +64,14 @@ async fn who_waits_is_served_and_who_is_too_many_is_told() {
     let mut first = Stream::new(server.post("/api/chat", &endless()).await);
     first.next().await.unwrap();
     let question = chat(capital("France"), json!({}));
-    let waiting = server.call("/api/chat", &question);
-    tokio::pin!(waiting);
-    // Polled once, it has taken the only place in the queue.
-    let mut refused = None;
-    while refused.is_none() {
-        tokio::select! {
-            biased;
-            _ = &mut waiting => panic!("answered while the only slot is taken"),
-            response = server.post("/api/chat", &question) => {
-                if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-                    refused = Some(response);
-                }
-            }
-        }
-    }
-    let refused = refused.unwrap();
+    // One of the two takes the only place in the queue; the other one is told at once.
+    let two = [(); 2].map(|()| Box::pin(server.post("/api/chat", &question)));
+    let (refused, _, mut waiting) = futures_util::future::select_all(two).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(read(refused).await.1["error"], SERVER_BUSY);
     drop(first);
-    let (status, answer) = waiting.await;
+    let (status, answer) = read(waiting.remove(0).await).await;
     assert_eq!(status, StatusCode::OK);
     assert!(content(&answer).contains("Paris"), "{answer}");
 }
