@@ -142,7 +142,7 @@ fn database(dir: &Path) -> Finding {
         Ok(lock) => lock,
         Err(error) => return Finding::Note(format!("not looked at: {error:#}")),
     };
-    let look = async {
+    let examination = async {
         let db = Db::open(&DbOptions {
             path: path.clone(),
             synchronous: Synchronous::Normal,
@@ -152,7 +152,7 @@ fn database(dir: &Path) -> Finding {
         db.close().await;
         complaints
     };
-    let outcome = commands::runtime(1).map(|runtime| runtime.block_on(look));
+    let outcome = commands::runtime(1).map(|runtime| runtime.block_on(examination));
     drop(lock);
     match outcome {
         Ok(Ok(complaints)) if complaints.is_empty() => Finding::Fine(format!(

@@ -164,7 +164,7 @@ mod tests {
         lifecycle.spawn("doomed", async { Err(anyhow!("out of luck")) });
         lifecycle.until_stop(&mut signals).await;
         let outcome = lifecycle
-            .finish(&mut signals, Duration::from_secs(60), async {})
+            .finish(&mut signals, Duration::from_mins(1), async {})
             .await;
         let text = format!("{:#}", outcome.unwrap_err());
         assert_eq!(text, "task doomed failed: out of luck");
@@ -177,7 +177,7 @@ mod tests {
         lifecycle.spawn("clumsy", async { panic!("on purpose, by a test") });
         lifecycle.until_stop(&mut signals).await;
         let outcome = lifecycle
-            .finish(&mut signals, Duration::from_secs(60), async {})
+            .finish(&mut signals, Duration::from_mins(1), async {})
             .await;
         assert!(outcome.unwrap_err().to_string().contains("clumsy panicked"));
     }

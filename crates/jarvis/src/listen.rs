@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn handlers_see_the_peer() {
-        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
         let answer = exchange(
             address,
             b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn headers_beyond_the_limit_are_refused() {
-        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
         let mut request = b"GET /peer HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
         request.resize(20_000, b'x');
         let answer = exchange(address, &request).await;
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_lengths_are_refused() {
-        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
         for framing in [
             "Content-Length: 3\r\nContent-Length: 4\r\n",
             "Content-Length: x\r\n",
@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_explained() {
-        let (address, _lifecycle) = start(Duration::from_secs(60)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
         let error = bind(ListenAddress(address), "--listen").await.unwrap_err();
         assert!(error.to_string().contains("already in use"), "{error}");
         assert!(error.to_string().contains("--listen"), "{error}");
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_soft_stop_closes_idle_connections() {
-        let (address, lifecycle) = start(Duration::from_secs(60)).await;
+        let (address, lifecycle) = start(Duration::from_mins(1)).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
             .write_all(b"GET /peer HTTP/1.1\r\nHost: a\r\n\r\n")

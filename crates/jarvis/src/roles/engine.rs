@@ -11,7 +11,7 @@ use jarvis_protocol::ollama::KeepAlive;
 use std::{path::PathBuf, time::Duration};
 
 /// Starts the role on its own.
-pub(super) async fn start(context: &Context) -> Result<Running> {
+pub(super) fn start(context: &Context) -> Result<Running> {
     let dir = &context.loaded.data_dir;
     data_dir::create(dir)?;
     data_dir::probe(dir)?;

@@ -23,7 +23,7 @@ use jarvis_config::{ListenAddress, Loaded};
 use serde_json::json;
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, ready},
     net::SocketAddr,
     sync::{
         Arc,
@@ -112,7 +112,7 @@ impl Running {
         Self {
             router,
             notes: Vec::new(),
-            drain: std::future::ready(()).boxed(),
+            drain: ready(()).boxed(),
         }
     }
 }
@@ -173,8 +173,8 @@ fn start(role: Role, context: &Context) -> impl Future<Output = Result<Running>>
     match role {
         Role::Serve => serve::start(context).boxed(),
         Role::Api => api::start(context).boxed(),
-        Role::Engine => engine::start(context).boxed(),
-        Role::Web => web::start(context).boxed(),
+        Role::Engine => ready(engine::start(context)).boxed(),
+        Role::Web => ready(Ok(web::start())).boxed(),
     }
 }
 

@@ -25,16 +25,16 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     nodes.extend(backend::nodes(&context.loaded, true)?);
     backend::require_some(&nodes)?;
     let backend = backend::Backend::start(context, data, nodes).await?;
-    let mut notes = backend::notes(&backend.api);
+    let mut lines = backend::notes(&backend.api);
     if let Some(engine) = &engine
         && engine.catalog().list()?.is_empty()
     {
-        notes.push("There is no model on this machine yet; `jarvis model fetch` fetches the embedded ones.".into());
+        lines.push("There is no model on this machine yet; `jarvis model fetch` fetches the embedded ones.".into());
     }
     let limit = context.shutdown_time();
     Ok(Running {
         router: backend.api.router().fallback_service(web::router()),
-        notes,
+        notes: lines,
         drain: async move {
             backend.drain(limit).await;
             if let Some(engine) = engine {

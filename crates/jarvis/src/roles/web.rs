@@ -1,7 +1,6 @@
 //! The web app: files embedded in the binary, the page itself for every route of the app.
 
-use super::{Context, Running};
-use anyhow::Result;
+use super::Running;
 use axum::{
     Router,
     body::Body,
@@ -49,8 +48,8 @@ const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\
     <code>/api/v1</code> works all the same.</p></html>";
 
 /// Starts the role on its own.
-pub(super) async fn start(_context: &Context) -> Result<Running> {
-    Ok(Running::new(router().route("/health", get(super::health))))
+pub(super) fn start() -> Running {
+    Running::new(router().route("/health", get(super::health)))
 }
 
 /// Answers every path below the root that is not another's.

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Long enough for the slowest machine; only ever waited for in full by a test that fails.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A command with none of this process's configuration, whose home is `home`.
 pub(crate) fn command(home: &Path, args: &[&str]) -> Command {
