@@ -56,7 +56,7 @@ async fn bodies_that_are_no_request_are_refused_everywhere() {
 #[tokio::test]
 async fn what_does_not_exist_says_so() {
     let server = Server::start(|_| {});
-    for path in POSTS[..5].iter() {
+    for path in &POSTS[..5] {
         let (status, error) = server
             .call(
                 path,

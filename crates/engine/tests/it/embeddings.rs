@@ -1,3 +1,4 @@
+use base64::Engine as _;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -119,7 +120,6 @@ async fn the_older_form_and_openai_s_give_the_same() {
             &json!({"model": EMBEDDING, "input": "a text", "encoding_format": "base64"}),
         )
         .await;
-    use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(coded["data"][0]["embedding"].as_str().unwrap())
         .unwrap();

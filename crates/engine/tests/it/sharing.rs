@@ -81,7 +81,7 @@ async fn a_prompt_being_read_does_not_hold_up_another_answer() {
     let server = Server::start(|options| options.num_ctx = 2048);
     let mut story = Stream::new(server.post("/api/chat", &endless()).await);
     story.next().await.unwrap();
-    let long = format!("{} What is this?", "one two three four ".repeat(300));
+    let long = format!("{} What is this?", "one two three four ".repeat(200));
     let question = chat(user(&long), json!({"options": {"num_predict": 1}}));
     let reading = server.call("/api/chat", &question);
     tokio::pin!(reading);
@@ -91,7 +91,7 @@ async fn a_prompt_being_read_does_not_hold_up_another_answer() {
             biased;
             (status, answer) = &mut reading => {
                 assert_eq!(status, StatusCode::OK);
-                assert!(answer["prompt_eval_count"].as_u64().unwrap() > 1000, "{answer}");
+                assert!(answer["prompt_eval_count"].as_u64().unwrap() > 700, "{answer}");
                 break;
             }
             record = story.next() => {
@@ -101,7 +101,7 @@ async fn a_prompt_being_read_does_not_hold_up_another_answer() {
         }
     }
     assert!(
-        between >= 5,
+        between >= 2,
         "the story went on {between} times while the prompt was read"
     );
 }

@@ -172,13 +172,11 @@ impl Stream {
             if let Some(line) = self.decoder.next_line().unwrap() {
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            match self.body.frame().await {
-                Some(frame) => self.decoder.push(&frame.unwrap().into_data().unwrap()),
-                None => {
-                    assert!(self.decoder.finish().is_none(), "every line is whole");
-                    return None;
-                }
-            }
+            let Some(frame) = self.body.frame().await else {
+                assert!(self.decoder.finish().is_none(), "every line is whole");
+                return None;
+            };
+            self.decoder.push(&frame.unwrap().into_data().unwrap());
         }
     }
 
