@@ -44,7 +44,10 @@ pub(crate) fn is_https(options: &Options, headers: &HeaderMap, extensions: &Exte
 /// Whether a request that carries cookies comes from a page of ours, or from no page at all.
 pub(crate) fn is_same_origin(options: &Options, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
-        return match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
+        return match headers
+            .get("sec-fetch-site")
+            .map(axum::http::HeaderValue::as_bytes)
+        {
             None | Some(b"same-origin" | b"none") => true,
             Some(_) => false,
         };

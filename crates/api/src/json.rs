@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 use std::str::FromStr;
 
@@ -114,19 +114,6 @@ impl<T: FromStr + Send> FromRequestParts<App> for Id<T> {
             .map(Self)
             .ok_or_else(Problem::not_found)
     }
-}
-
-/// Tells an absent field (`None`) from one that is `null` (`Some(None)`).
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three different requests"
-)]
-pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

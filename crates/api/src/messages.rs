@@ -5,7 +5,7 @@ use crate::{
     auth::Principal,
     conversations,
     generations::{self, Asked, Question, StatusName},
-    json::{Id, Json, present},
+    json::{Id, Json},
     page::{PageQuery, cut},
     problem::{Problem, ProblemBody},
 };
@@ -141,9 +141,9 @@ pub(crate) struct MessagePage {
 pub(crate) struct SendMessage {
     content: String,
     /// The message it follows. Absent: the conversation's head. Null: none, another first message.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    parent_id: Option<Option<String>>,
+    parent_id: ParentField,
     #[serde(default)]
     model: Option<String>,
 }
@@ -157,6 +157,7 @@ pub(crate) struct Regenerate {
 }
 
 /// An answer is on its way.
+#[expect(clippy::struct_field_names, reason = "the contract's names")]
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct Accepted {
     #[schema(value_type = String)]
@@ -208,7 +209,7 @@ pub(crate) async fn send(
     headers: HeaderMap,
     Json(request): Json<SendMessage>,
 ) -> Result<Response, Problem> {
-    let parent = parent(request.parent_id)?;
+    let parent = request.parent_id.parent()?;
     let asked = Asked {
         question: Question::Message {
             conversation,
@@ -221,15 +222,33 @@ pub(crate) async fn send(
     accepted(&app, who, asked).await
 }
 
-/// What `parent_id` means; an identifier that is none is that of a message that is not there.
-pub(crate) fn parent(parent_id: Option<Option<String>>) -> Result<Parent, Problem> {
-    match parent_id {
-        None => Ok(Parent::Head),
-        Some(None) => Ok(Parent::Root),
-        Some(Some(text)) => text
-            .parse()
-            .map(Parent::Message)
-            .map_err(|_| Problem::not_found()),
+/// `parent_id` of a new message: absent, null and a value are three different requests.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Option<String>")]
+pub(crate) enum ParentField {
+    #[default]
+    Absent,
+    Null,
+    Text(String),
+}
+
+impl From<Option<String>> for ParentField {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+}
+
+impl ParentField {
+    /// Where the message goes; what is no identifier is that of a message that is not there.
+    pub(crate) fn parent(&self) -> Result<Parent, Problem> {
+        match self {
+            Self::Absent => Ok(Parent::Head),
+            Self::Null => Ok(Parent::Root),
+            Self::Text(text) => text
+                .parse()
+                .map(Parent::Message)
+                .map_err(|_| Problem::not_found()),
+        }
     }
 }
 

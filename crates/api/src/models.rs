@@ -105,15 +105,10 @@ pub(crate) async fn resolve(app: &App, asked: Option<&str>) -> Result<String, Pr
         let default = default_model(app, &catalog).ok_or_else(Problem::no_node)?;
         return Ok(default.to_owned());
     };
-    match catalog
-        .models
-        .iter()
-        .find(|model| same_name(asked, &model.name))
-    {
-        Some(model) => Ok(model.name.clone()),
-        None => {
-            let names = catalog.models.into_iter().map(|model| model.name).collect();
-            Err(Problem::unknown_model(asked, names))
-        }
+    let mut models = catalog.models.iter();
+    if let Some(model) = models.find(|model| same_name(asked, &model.name)) {
+        return Ok(model.name.clone());
     }
+    let names = catalog.models.into_iter().map(|model| model.name).collect();
+    Err(Problem::unknown_model(asked, names))
 }

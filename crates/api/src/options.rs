@@ -108,7 +108,7 @@ impl Default for SocketOptions {
         Self {
             auth_within: Duration::from_secs(10),
             ping_every: Duration::from_secs(20),
-            dead_after: Duration::from_secs(60),
+            dead_after: Duration::from_mins(1),
             write_within: Duration::from_secs(30),
             subscriptions: 16,
         }
@@ -183,7 +183,7 @@ impl Options {
             trusted_proxies: Vec::new(),
             socket: SocketOptions::default(),
             sse_keep_alive: Duration::from_secs(15),
-            resume_within: Duration::from_secs(60),
+            resume_within: Duration::from_mins(1),
         }
     }
 }

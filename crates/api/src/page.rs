@@ -30,7 +30,7 @@ impl PageQuery {
             match pair.split_once('=') {
                 Some(("limit", value)) => page.limit = limit(value)?,
                 Some(("cursor", value)) if !value.is_empty() => {
-                    page.cursor = Some(value.to_owned())
+                    page.cursor = Some(value.to_owned());
                 }
                 _ => {}
             }

@@ -48,7 +48,7 @@ impl FromRequestParts<App> for Principal {
 pub(crate) struct Origin {
     client: IpAddr,
     https: bool,
-    same_origin: bool,
+    ours: bool,
 }
 
 impl FromRequestParts<App> for Origin {
@@ -64,13 +64,13 @@ impl Origin {
         Self {
             client: forwarded::client(options, headers, extensions),
             https: forwarded::is_https(options, headers, extensions),
-            same_origin: forwarded::is_same_origin(options, headers),
+            ours: forwarded::is_same_origin(options, headers),
         }
     }
 
     /// A request that carries a cookie must come from our own pages.
     fn must_be_ours(&self) -> Result<(), Problem> {
-        if self.same_origin {
+        if self.ours {
             return Ok(());
         }
         Err(Problem::new(

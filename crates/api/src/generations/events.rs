@@ -140,7 +140,7 @@ impl Follower {
                             start: 0,
                             base: offset,
                             resync: false,
-                        })
+                        });
                     }
                     Some(AnswerEvent::Queued(place)) => {
                         return Some(Event::Queued {

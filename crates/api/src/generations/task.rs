@@ -45,7 +45,7 @@ pub(super) async fn give_up(app: &App, generation: &Generation, error: Generatio
     match app.answers.writer(generation.id, generation.epoch) {
         Ok(writer) => conclude(app, generation, writer, Ending::Broken(error), None).await,
         Err(error) => {
-            tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}")
+            tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}");
         }
     }
 }
@@ -173,14 +173,15 @@ impl Maker<'_> {
         });
         let mut next = None;
         loop {
-            let event = match next.take() {
-                Some(event) => event,
-                None => tokio::select! {
+            let event = if let Some(event) = next.take() {
+                event
+            } else {
+                tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return Ok(Ending::Stopped),
                     () = self.app.stopping.cancelled() => return Ok(Ending::HandedOver),
                     event = stream.next() => event,
-                },
+                }
             };
             match event {
                 Some(Ok(ChatEvent::Queued { position, eta_ms })) => {
@@ -247,6 +248,10 @@ impl Maker<'_> {
 }
 
 /// Adds what has arrived meanwhile to `text`; the first event that is no text, if there is one.
+#[expect(
+    clippy::option_option,
+    reason = "nothing yet and the stream's end are two different things"
+)]
 fn gather(
     text: &mut String,
     stream: &mut ChatStream,
@@ -404,7 +409,7 @@ async fn keep(app: &App, generation: &Generation, text: &str, outcome: Outcome) 
     match app.answers.writer(generation.id, generation.epoch) {
         Ok(writer) => close(generation, writer, outcome),
         Err(error) => {
-            tracing::warn!(id = %generation.id, "the log of an answer cannot be read: {error}")
+            tracing::warn!(id = %generation.id, "the log of an answer cannot be read: {error}");
         }
     }
 }

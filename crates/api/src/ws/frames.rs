@@ -1,6 +1,10 @@
 //! The frames of `/ws`: JSON text, told apart by `type`. Events of answers are [`crate::generations::Event`].
 
-use crate::{conversations::ConversationBody, json::present, messages::Accepted, problem::Problem};
+use crate::{
+    conversations::ConversationBody,
+    messages::{Accepted, ParentField},
+    problem::Problem,
+};
 use jarvis_domain::{ConversationId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +20,8 @@ pub(super) enum ClientFrame {
         #[serde(default)]
         conversation_id: Option<String>,
         content: String,
-        #[serde(default, deserialize_with = "present")]
-        parent_id: Option<Option<String>>,
+        #[serde(default)]
+        parent_id: ParentField,
         #[serde(default)]
         model: Option<String>,
     },

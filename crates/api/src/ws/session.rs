@@ -11,7 +11,8 @@ use crate::{
     auth::Principal,
     generations::{self, Asked, Follower, Question},
     hub::{Listener, Notice},
-    messages, meter,
+    messages::{self, ParentField},
+    meter,
     problem::Problem,
 };
 use hyper::upgrade::OnUpgrade;
@@ -206,7 +207,7 @@ impl Session {
                 parent_id,
                 model,
             } => {
-                let question = question(conversation_id, content, parent_id);
+                let question = question(conversation_id, content, &parent_id);
                 self.ask(wire, id, question, model).await
             }
             ClientFrame::Regenerate {
@@ -336,21 +337,17 @@ fn expiry(app: &App, who: &Principal) -> Instant {
     Instant::now() + who.expires_at.since(app.clock.now())
 }
 
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three different requests"
-)]
 fn question(
     conversation: Option<String>,
     content: String,
-    parent: Option<Option<String>>,
+    parent: &ParentField,
 ) -> Result<Question, Problem> {
     let Some(conversation) = conversation else {
         return Ok(Question::NewConversation { content });
     };
     Ok(Question::Message {
         conversation: conversation.parse().map_err(|_| Problem::not_found())?,
-        parent: messages::parent(parent)?,
+        parent: parent.parent()?,
         content,
     })
 }

@@ -121,7 +121,7 @@ async fn invitations_are_used_once_and_expire() {
         let hash = sha256_hex(code);
         world
             .db()
-            .create_invite(by, &hash, now, now + Duration::from_secs(60))
+            .create_invite(by, &hash, now, now + Duration::from_mins(1))
             .await
             .unwrap();
     }

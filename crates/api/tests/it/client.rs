@@ -18,11 +18,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{
-        Message,
-        client::IntoClientRequest as _,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
+    tungstenite::{Message, client::IntoClientRequest as _, protocol::CloseFrame},
 };
 
 /// Nothing here takes long: what has not come by then will not come.
@@ -342,7 +338,7 @@ pub(crate) fn apply(text: &mut String, event: &Value) {
         }
         "resync" => {
             assert_eq!(event["offset"], 0);
-            *text = event["text"].as_str().unwrap().to_owned();
+            event["text"].as_str().unwrap().clone_into(text);
         }
         "done" => assert_eq!(event["offset"], text.len(), "{event}"),
         _ => {}
@@ -405,7 +401,7 @@ impl Socket {
                 .expect("a frame in time")
             {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(frame))) => return Err(frame.map(code)),
+                Some(Ok(Message::Close(frame))) => return Err(frame.as_ref().map(code)),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),
             }
@@ -450,7 +446,6 @@ impl Socket {
     }
 }
 
-fn code(frame: CloseFrame) -> u16 {
-    let CloseFrame { code, .. } = frame;
-    CloseCode::into(code)
+fn code(frame: &CloseFrame) -> u16 {
+    frame.code.into()
 }

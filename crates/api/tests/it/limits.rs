@@ -8,7 +8,7 @@ use std::time::Duration;
 fn rate(burst: u32) -> RateOptions {
     RateOptions {
         burst,
-        refill: Duration::from_secs(60),
+        refill: Duration::from_mins(1),
     }
 }
 

@@ -96,11 +96,11 @@ async fn bad_frames_are_closed_with_the_right_code() {
     let mut fragments = world.socket(&ana).await;
     let _ = fragments
         .tcp()
-        .write_all(&masked(0x01, &[b' '; 60_000]))
+        .write_all(&masked(0x01, &vec![b' '; 60_000]))
         .await;
     let _ = fragments
         .tcp()
-        .write_all(&masked(0x80, &[b' '; 60_000]))
+        .write_all(&masked(0x80, &vec![b' '; 60_000]))
         .await;
     assert_eq!(fragments.closed().await, Some(1009));
     let mut well = world.socket(&ana).await;
@@ -115,7 +115,7 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
         length => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
     }

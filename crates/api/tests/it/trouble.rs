@@ -133,7 +133,7 @@ async fn without_any_node_questions_are_refused_and_nothing_is_kept() {
 #[tokio::test]
 async fn an_answer_that_had_begun_waits_for_a_node_to_come_back() {
     let mut options = crate::server::options();
-    options.resume_within = Duration::from_secs(60);
+    options.resume_within = Duration::from_mins(1);
     let mut world = World::start_with(options).await;
     let ana = world.user("ana@example.org").await;
     let conversation = ana.conversation().await;
