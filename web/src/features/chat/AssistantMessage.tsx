@@ -133,11 +133,12 @@ function Ending({ view }: { view: View }) {
 }
 
 function UsageNote({ message }: { message: Message }) {
-  const { t } = useTranslation();
+  const { t, i18n } = useTranslation();
   const usage = message.generation?.usage;
   if (!usage) return null;
   const seconds = (usage.total_ms - (usage.first_token_ms ?? 0)) / 1000;
-  const rate = seconds > 0 ? Math.round(usage.completion_tokens / seconds) : null;
+  const digits = new Intl.NumberFormat(i18n.language, { maximumSignificantDigits: 2 });
+  const rate = seconds > 0 ? digits.format(usage.completion_tokens / seconds) : null;
   return (
     <span className="usage">
       {message.generation?.model && <span>{message.generation.model}</span>}
