@@ -6,6 +6,7 @@ use jarvis_balancer::{Balancer, NodeSpec, Transport};
 use jarvis_domain::{Clock, Timestamp};
 use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
 use jarvis_testkit::FakeOllama;
+use sqlx::Connection as _;
 use std::{net::SocketAddr, time::Duration};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime};
@@ -124,6 +125,25 @@ impl World {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server().address
+    }
+
+    /// Makes the database refuse the ends of answers, or take them again.
+    pub(crate) async fn refuse_writes(&self, refuse: bool) {
+        let path = self.dir.path().join("jarvis.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options)
+            .await
+            .unwrap();
+        let statement = if refuse {
+            "CREATE TRIGGER refuse BEFORE UPDATE ON messages BEGIN SELECT RAISE(ABORT, 'refused by a test'); END"
+        } else {
+            "DROP TRIGGER refuse"
+        };
+        sqlx::query(statement)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Somebody who has not signed in.

@@ -171,3 +171,72 @@ async fn an_answer_that_had_begun_waits_for_a_node_to_come_back() {
         ("begun, done", "done")
     );
 }
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_logged_is_not_shown_and_the_next_one_is_well() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let answers = world.dir.path().join("answers");
+    std::fs::remove_dir_all(&answers).unwrap();
+    let sent = ana.send(&conversation, "q").await;
+    let ended = ana.ended(sent["generation_id"].as_str().unwrap()).await;
+    assert_eq!(
+        (&ended["status"], &ended["text"], &ended["error"]["code"]),
+        (&json!("failed"), &json!(""), &json!("storage_failed"))
+    );
+    assert!(
+        world.node.requests().is_empty(),
+        "no node works for nothing"
+    );
+    let status = ana.get("/api/v1/status").await.ok();
+    assert_eq!(status["status"], "degraded", "{status}");
+    std::fs::create_dir(&answers).unwrap();
+    let sent = ana.send(&conversation, "q").await;
+    let ended = ana.ended(sent["generation_id"].as_str().unwrap()).await;
+    assert_eq!(ended["status"], "done");
+    assert_eq!(ana.get("/api/v1/status").await.ok()["status"], "ok");
+}
+
+/// The database takes no more writes while an answer is made: its text stays in the log and is committed when it does again.
+#[tokio::test]
+async fn an_answer_that_cannot_be_committed_is_kept_and_committed_later() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let gate = jarvis_testkit::Gate::default();
+    world.node.script([
+        Step::text("the "),
+        Step::Gate(gate.clone()),
+        Step::text("text"),
+    ]);
+    let sent = ana.send(&conversation, "q").await;
+    let generation = sent["generation_id"].as_str().unwrap();
+    let mut events = ana.events(generation, None).await;
+    let mut text = String::new();
+    apply(&mut text, &events.next().await.unwrap().data);
+    world.refuse_writes(true).await;
+    gate.open();
+    let (text, end) = events.rest(&text).await;
+    assert_eq!(text, "the text", "what is logged is shown");
+    let end = end.unwrap();
+    assert_eq!(
+        (end.name.as_str(), &end.data["reason"]),
+        ("interrupted", &json!("storage_failed"))
+    );
+    let log = world
+        .dir
+        .path()
+        .join("answers")
+        .join(format!("{generation}.txt"));
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "the text");
+    world.refuse_writes(false).await;
+    while log.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let ended = ana.ended(generation).await;
+    assert_eq!(
+        (&ended["text"], &ended["status"]),
+        (&json!("the text"), &json!("done"))
+    );
+}
