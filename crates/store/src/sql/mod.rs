@@ -16,7 +16,7 @@ pub use users::{Grant, NewUser, Registered};
 
 use crate::StoreError;
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection as _, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -87,7 +87,14 @@ impl Db {
                 .max_lifetime(None)
                 .idle_timeout(None)
         };
-        let writer = pool(1).connect_with(connect.clone()).await?;
+        // SQLite itself rolls back what finds the disk full; sqlx then still counts the transaction as open and would begin
+        // no other on this connection, so it is replaced.
+        let writer = pool(1)
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(!connection.is_in_transaction()) })
+            })
+            .connect_with(connect.clone())
+            .await?;
         MIGRATIONS.run(&writer).await?;
         let reader = pool(Self::READERS)
             .connect_with(connect.read_only(true))
@@ -122,5 +129,31 @@ impl Db {
     /// Begins a writing transaction: taken at once, so that it cannot fail half-way for another writer's sake.
     async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn writing_goes_on_when_a_full_disk_has_room_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&DbOptions {
+            path: directory.path().join("jarvis.db"),
+            synchronous: Synchronous::Normal,
+        })
+        .await
+        .unwrap();
+        // What SQLite does by itself when it finds the disk full.
+        let mut tx = db.begin_write().await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *tx).await.unwrap();
+        drop(tx);
+        let mut tx = db.begin_write().await.unwrap();
+        sqlx::query("CREATE TABLE t (x)")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
     }
 }
