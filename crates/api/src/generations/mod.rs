@@ -51,6 +51,12 @@ pub(crate) struct Asked {
 
 /// Begins an answer, once however often it is asked for, and says what will come of it.
 pub(crate) async fn ask(app: &App, user: UserId, asked: Asked) -> Result<Accepted, Problem> {
+    // First of all: a repeated request must not fail where the first one did not.
+    if let Some(key) = &asked.key
+        && let Some((generation, message_id)) = app.db.begun(user, key).await?
+    {
+        return Ok(accepted(&generation, message_id));
+    }
     if app.stopping.is_cancelled() {
         return Err(Problem::stopping());
     }

@@ -207,3 +207,21 @@ async fn logs_of_ended_answers_are_swept_at_the_start() {
     world.restart().await;
     assert!(!stray.exists());
 }
+
+#[tokio::test]
+async fn a_repeated_question_is_accepted_even_where_no_model_is_left() {
+    let mut world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let mut page = world.socket(&ana).await;
+    let question = json!({"type": "send", "id": "k", "conversation_id": null, "content": "q"});
+    page.say(&question).await;
+    let accepted = page.hear("accepted").await;
+    ana.ended(accepted["generation_id"].as_str().unwrap()).await;
+    world.node = jarvis_testkit::FakeOllama::with_models(Vec::new()).await;
+    world.restart().await;
+    let mut page = world.socket(&ana.at(world.address())).await;
+    page.say(&question).await;
+    assert_eq!(page.hear("accepted").await, accepted);
+    let generation = accepted["generation_id"].as_str().unwrap();
+    assert_eq!(page.follow(generation, "").await.0, "You said: q");
+}

@@ -152,6 +152,16 @@ impl Db {
         })
     }
 
+    /// What an earlier request of this user with this key began, and the user's message that it answers.
+    pub async fn begun(
+        &self,
+        user: UserId,
+        key: &str,
+    ) -> Result<Option<(Generation, MessageId)>, StoreError> {
+        let mut connection = self.reader.acquire().await?;
+        begun_before(&mut connection, user, key).await
+    }
+
     /// One generation of this user.
     pub async fn generation(
         &self,
