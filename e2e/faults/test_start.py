@@ -1,0 +1,271 @@
+"""Started wrongly: one clear sentence that says what to do, exit code 1, nothing harmed."""
+
+import shutil
+import socket
+import sqlite3
+import subprocess
+
+import pytest
+
+from support.api import Account
+from support.jarvis import BINARY, MODELS, environment, provide_models, run
+from support.namespace import mounting
+
+
+def refused(server):
+    """Starts it; gives the sentence it refuses with."""
+    server.spawn()
+    code = server.wait()
+    return decent(code, server.stderr())
+
+
+def decent(code, said):
+    assert code == 1, said
+    sentence = "\n".join(line for line in said.splitlines() if not line.startswith("{"))
+    assert sentence.startswith("jarvis: "), said
+    for ugly in ("panicked", "backtrace", "Os {", "Error("):
+        assert ugly not in said, said
+    return sentence
+
+
+def test_the_port_is_taken(servers):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        server = servers.make(models=False, public=address)
+        said = refused(server)
+        assert f"{address} is already in use" in said and "--listen" in said
+        server = servers.make(models=False)
+        server.admin = address
+        said = refused(server)
+        assert f"{address} is already in use" in said and "--admin-listen" in said
+
+
+def test_the_data_directory_cannot_be_written(servers):
+    server = servers.make(models=False)
+    server.data.mkdir()
+    server.prefix = mounting(f"mount -t tmpfs -o ro none {server.data}")
+    said = refused(server)
+    assert f"{server.data} cannot be written" in said and "--data-dir" in said
+
+
+def test_the_data_directory_is_a_file(servers):
+    server = servers.make(models=False)
+    server.data.write_text("")
+    assert "is not a directory" in refused(server)
+
+
+def test_the_disk_of_the_data_directory_is_full(servers):
+    server = servers.make(models=False)
+    server.data.mkdir()
+    fill = f"dd if=/dev/zero of={server.data}/filler bs=4k 2>/dev/null || true"
+    server.prefix = mounting(f"mount -t tmpfs -o size=64k none {server.data}; {fill}")
+    said = refused(server)
+    assert "is full" in said and str(server.data) in said
+
+
+def test_the_data_directory_is_in_use(servers):
+    first = servers.start(models=False)
+    second = servers.make(models=False, home=first.home)
+    said = refused(second)
+    assert "in use by another Jarvis" in said and str(first.data) in said
+    assert first.process.poll() is None
+
+
+def test_a_key_that_does_not_exist_names_the_nearest(servers):
+    server = servers.make(models=False)
+    (server.home / "jarvis.toml").write_text("[engine]\nparalel = 2\n[servr]\n")
+    said = refused(server)
+    assert "did you mean `engine.parallel`?" in said and "did you mean `[server]`?" in said
+    assert str(server.home / "jarvis.toml") in said or "jarvis.toml" in said
+    server = servers.make(models=False, JARVIS_ENGINE_MAX_QEUE="3")
+    said = refused(server)
+    assert "JARVIS_ENGINE_MAX_QEUE" in said and "JARVIS_ENGINE_MAX_QUEUE" in said
+
+
+def test_a_database_of_a_newer_version_is_left_alone(servers):
+    server = servers.start(models=False)
+    server.stop()
+    path = server.data / "jarvis.db"
+    with sqlite3.connect(path) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(_sqlx_migrations)")]
+        values = ", ".join("99" if column == "version" else column for column in columns)
+        db.execute(f"INSERT INTO _sqlx_migrations SELECT {values} FROM _sqlx_migrations LIMIT 1")
+    before = dump(path)
+    said = refused(server)
+    assert "schema version 99" in said and "newer" in said
+    assert dump(path) == before
+
+
+def dump(path):
+    with sqlite3.connect(path) as db:
+        return list(db.iterdump())
+
+
+def test_a_file_that_is_no_database(servers):
+    server = servers.make(models=False)
+    server.data.mkdir()
+    (server.data / "jarvis.db").write_bytes(b"This is a letter, not a database. " * 200)
+    said = refused(server)
+    assert "damaged or not a database" in said and "jarvis doctor" in said
+
+
+def test_no_model_server_at_all(servers):
+    said = refused(servers.make("serve", "--no-engine", models=False))
+    assert "--node" in said
+
+
+def weights(data):
+    """The file of the chat model in a data directory, as a copy that may be harmed."""
+    largest = max((path for path in (data / "models").rglob("*") if path.is_file() and is_gguf(path)), key=lambda path: path.stat().st_size)
+    copy = largest.with_suffix(".copy")
+    shutil.copyfile(largest, copy)
+    copy.replace(largest)
+    return largest
+
+
+def is_gguf(path):
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def cut(path):
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def overwrite(path):
+    path.write_bytes(b"<html>not found</html>")
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm, word", [(cut, "truncated"), (overwrite, "GGUF"), (remove, "")])
+def test_a_harmed_model_file_is_named_and_the_process_lives(servers, harm, word):
+    server = servers.make()
+    path = weights(server.data)
+    harm(path)
+    code, out, _ = run(server.home, "doctor", "--data-dir", server.data)
+    assert code == 1
+    wrong = [line for line in out.splitlines() if line.startswith("WRONG")]
+    assert any(path.name in line or "model" in line for line in wrong), out
+    server.start()
+    account = Account(server)
+    generation = account.ended(account.ask("Hello.")["generation_id"])
+    assert generation["status"] == "failed" and generation["error"]["message"], generation
+    assert "panicked" not in server.stderr()
+    assert word.lower() in generation["error"]["message"].lower(), generation
+    account.get("/conversations")
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("harm, word", [(cut, "truncated"), (overwrite, "GGUF"), (remove, "")])
+def test_a_harmed_file_is_not_added(servers, harm, word):
+    home = servers.home()
+    provide_models(home / "data")
+    before = sorted(path.name for path in (home / "data").rglob("*"))
+    file = home / "model.gguf"
+    shutil.copyfile(weights(home / "data"), file)
+    harm(file)
+    code, _, err = run(home, "model", "add", file, "--name", "new", "--data-dir", home / "data")
+    said = decent(code, err)
+    assert str(file) in said and word.lower() in said.lower()
+    assert sorted(path.name for path in (home / "data").rglob("*") if path.name != "lock") == [name for name in before if name != "lock"]
+
+
+def test_a_model_is_added_listed_used_and_removed(servers):
+    server = servers.make()
+    source = weights(server.data)
+    file = server.home / "given.gguf"
+    shutil.copyfile(source, file)
+    assert run(server.home, "model", "add", file, "--name", "mine:1", "--data-dir", server.data)[0] == 0
+    code, listed, _ = run(server.home, "model", "list", "--data-dir", server.data)
+    assert code == 0 and "mine:1" in listed
+    server.start()
+    account = Account(server)
+    assert "mine:1" in [model["name"] for model in account.get("/models")["items"]]
+    conversation = account.conversation()
+    accepted = account.post(f"/conversations/{conversation}/messages", {"content": "Hello.", "model": "mine:1"})
+    assert account.ended(accepted["generation_id"])["status"] == "done"
+    server.stop()
+    assert run(server.home, "model", "remove", "mine:1", "--data-dir", server.data)[0] == 0
+    assert "mine:1" not in run(server.home, "model", "list", "--data-dir", server.data)[1]
+
+
+def test_fetch_takes_nothing_twice(servers):
+    """Everything is there already: it says so and needs no network."""
+    home = servers.home()
+    provide_models(home / "data")
+    fetch = [BINARY, "model", "fetch", "--data-dir", home / "data"]
+    done = subprocess.run(
+        [*mounting("true", network=False), *map(str, fetch)],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestDoctor:
+    def test_all_is_well(self, servers):
+        server = servers.start()
+        server.stop()
+        code, out, err = run(server.home, "doctor", "--data-dir", server.data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+        assert code == 0, out + err
+        assert "WRONG" not in out
+        for looked_at in ("configuration", "processor", "public port", "admin port", "data directory", "disk space", "database"):
+            assert f"{looked_at}:" in out, out
+        assert "consistent" in out
+
+    def test_everything_wrong_is_said_at_once(self, servers):
+        home = servers.home()
+        (home / "data").mkdir()
+        (home / "data" / "jarvis.db").write_bytes(b"not a database" * 500)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = "127.0.0.1:%d" % taken.getsockname()[1]
+            code, out, _ = run(home, "doctor", "--data-dir", home / "data", "--listen", address, "--admin-listen", "127.0.0.1:0")
+        assert code == 1
+        wrong = "\n".join(line for line in out.splitlines() if line.startswith("WRONG"))
+        assert address in wrong and "--listen" in wrong
+        assert "jarvis.db" in wrong and "damaged" in wrong
+        assert "model fetch" in out
+
+    def test_a_broken_configuration_is_explained(self, servers):
+        home = servers.home()
+        (home / "jarvis.toml").write_text("[engin]\n[log]\nformat = 1\n")
+        code, out, _ = run(home, "doctor")
+        assert code == 1 and out.count("WRONG") == 2 and "did you mean `[engine]`?" in out
+
+
+class TestConfig:
+    def test_check_show_schema(self, servers):
+        home = servers.home()
+        (home / "jarvis.toml").write_text("[engine]\nparallel = 2\n")
+        code, out, _ = run(home, "config", "check")
+        assert code == 0 and "valid" in out
+        code, out, _ = run(home, "config", "show")
+        assert code == 0 and "parallel = 2" in out and "jarvis.toml" in out
+        code, out, _ = run(home, "config", "schema")
+        assert code == 0 and '"engine"' in out
+
+    def test_a_broken_one(self, servers):
+        home = servers.home()
+        (home / "jarvis.toml").write_text("[engine]\nparalel = 2\n")
+        code, _, err = run(home, "config", "check")
+        assert "did you mean `engine.parallel`?" in decent(code, err)
+        (home / "jarvis.toml").write_text("[engine\n")
+        code, _, err = run(home, "config", "check")
+        assert "jarvis.toml" in decent(code, err)
+
+    def test_a_secret_is_not_shown(self, servers):
+        home = servers.home()
+        secret = "hush-0123456789abcdef0123456789abcdef"
+        for name in ("JARVIS_SECRET_KEY", "JARVIS_AUTH_SETUP_TOKEN"):
+            code, out, err = run(home, "config", "show", **{name: secret})
+            assert code == 0 and "hush" not in out + err, out
+
+
+def test_the_models_of_the_test_are_the_embedded_ones():
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) > 50 << 20
