@@ -26,7 +26,7 @@ def test_operators_paths_are_on_the_admin_listener_alone(serve, engine):
 def test_metrics_are_well_formed_and_move(serve, account):
     def requests():
         text = httpx.get(f"{serve.admin_url}/metrics").text
-        for line in text.splitlines():
+        for line in filter(None, text.splitlines()):
             assert line.startswith("#") or re.fullmatch(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{.*\})? [-+0-9.eEinfNa]+', line), line
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("jarvis_requests_total"))
 

@@ -234,7 +234,7 @@ class TestDoctor:
 
     def test_a_broken_configuration_is_explained(self, servers):
         home = servers.home()
-        (home / "jarvis.toml").write_text("[engin]\n[log]\nformat = 1\n")
+        (home / "jarvis.toml").write_text("[engin]\n[store]\nsynchronous = 1\n")
         code, out, _ = run(home, "doctor")
         assert code == 1 and out.count("WRONG") == 2 and "did you mean `[engine]`?" in out
 

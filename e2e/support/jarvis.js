@@ -10,8 +10,9 @@ const BINARY = path.resolve(process.env.JARVIS_TEST_BINARY ?? "target/debug/jarv
 const MODELS = path.resolve(process.env.JARVIS_TEST_MODELS ?? "target/test-data/models");
 const PATIENCE_MS = 60_000;
 
-// A small window: even an answer that would never end is whole within seconds.
-const SHORT = { JARVIS_ENGINE_CONTEXT: "640" };
+// A small window: even an answer that would never end is whole within seconds. One computing thread: two would
+// wait for each other as soon as a browser or a test wants a core too.
+const QUICK = { JARVIS_ENGINE_CONTEXT: "640", JARVIS_ENGINE_THREADS: "1" };
 
 /** Asks `condition` until it gives something true; fails by name when it never does. */
 export async function waitFor(condition, what, patience = PATIENCE_MS) {
@@ -70,7 +71,7 @@ export class Jarvis {
       "--data-dir",
       path.join(this.home, "data"),
     ];
-    const env = { PATH: process.env.PATH, HOME: this.home, JARVIS_NODES_DISCOVER: "false", ...SHORT };
+    const env = { PATH: process.env.PATH, HOME: this.home, JARVIS_NODES_DISCOVER: "false", ...QUICK };
     this.child = spawn(BINARY, [this.role, ...where, ...this.args], {
       env,
       cwd: this.home,

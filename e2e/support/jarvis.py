@@ -17,6 +17,11 @@ READY = "is ready: http://"
 ADMIN = '"admin_address":"'
 
 
+# A small window: even an answer that would never end is whole within seconds. One computing thread: two would wait
+# for each other as soon as a browser or a test wants a core too.
+QUICK = {"JARVIS_ENGINE_CONTEXT": "640", "JARVIS_ENGINE_THREADS": "1"}
+
+
 def wait_for(condition, what, patience=PATIENCE):
     """Asks `condition` until it gives something true; fails by name when it never does."""
     end = time.monotonic() + patience
@@ -54,6 +59,7 @@ def environment(home, **more):
         "HOME": str(home),
         "JARVIS_LOG_FORMAT": "json",
         "JARVIS_NODES_DISCOVER": "false",
+        **QUICK,
         **more,
     }
 
