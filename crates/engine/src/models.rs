@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
 use crate::{
     catalog::{Catalog, Kind, Manifest},
     error::EngineError,
+    gguf::Gguf,
     options::EngineOptions,
     runtime::{Runner, Source},
     template::ChatTemplate,
@@ -114,7 +116,10 @@ impl Models {
         let name = manifest.name.clone();
         tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            let source = weights.map_or(Source::File(path), Source::Model);
+            let source = match weights {
+                Some(model) => Source::Model(model),
+                None => whole(path)?,
+            };
             let runner = Runner::load(source, window, keep_alive, &options)?;
             let model = runner.model().ok_or(EngineError::ShuttingDown)?;
             let template = chat_template(&model, &manifest, &options)?;
@@ -185,6 +190,20 @@ impl Models {
         }
         for model in &running {
             model.runner.join();
+        }
+    }
+}
+
+/// The file, if it is one: llama.cpp itself does not say what is wrong with it.
+fn whole(path: PathBuf) -> Result<Source, EngineError> {
+    match Gguf::open(&path) {
+        Ok(_) => Ok(Source::File(path)),
+        Err(error) => {
+            tracing::error!(file = %path.display(), "a model's file cannot be used: {error}");
+            Err(EngineError::Load {
+                model: String::new(),
+                reason: error.to_string(),
+            })
         }
     }
 }
