@@ -23,7 +23,8 @@ class Account:
         self.jarvis = jarvis
         self.email = email
         self.password = password
-        self.http = httpx.Client(timeout=PATIENCE)
+        # A connection to a server that was killed is of no use to its successor.
+        self.http = httpx.Client(timeout=PATIENCE, limits=httpx.Limits(max_keepalive_connections=0))
         body = {"email": email, "password": password, **register}
         self._adopt(self.http.post(f"{self.base}/auth/register", json=body))
 
