@@ -52,6 +52,10 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // As a whole: the parser would let bad bytes pass in fields that are not read.
     let text =
         std::str::from_utf8(bytes).map_err(|_| Problem::malformed("the body is not UTF-8"))?;
+    // A list would be taken for the fields in their order.
+    if text.trim_ascii_start().starts_with('[') {
+        return Err(Problem::invalid("the JSON must be an object"));
+    }
     serde_json::from_str(text).map_err(|error| match error.classify() {
         Category::Data => Problem::invalid(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => {
