@@ -6,19 +6,21 @@ import { Jarvis } from "../support/jarvis.js";
 
 let count = 0;
 
+// biome-ignore lint/correctness/noEmptyPattern: the runner reads the pattern
+async function running({}, use) {
+  const jarvis = new Jarvis("serve");
+  try {
+    await use(await jarvis.start());
+  } finally {
+    await jarvis.end();
+  }
+}
+
 export const test = base.extend({
-  jarvis: [
-    // biome-ignore lint/correctness/noEmptyPattern: the runner reads the pattern
-    async ({}, use) => {
-      const jarvis = new Jarvis("serve");
-      try {
-        await use(await jarvis.start());
-      } finally {
-        await jarvis.end();
-      }
-    },
-    { scope: "worker" },
-  ],
+  jarvis: [running, { scope: "worker" }],
+
+  /** A Jarvis that nobody has an account with. */
+  installation: running,
 
   /** Somebody with an account, seen from the interface. */
   api: async ({ jarvis }, use) => {
