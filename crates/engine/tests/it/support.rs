@@ -14,12 +14,12 @@ pub(crate) const EMBEDDING: &str = "all-minilm:l6-v2";
 /// Where the models lie that these tests need.
 pub(crate) fn models_dir() -> PathBuf {
     let dir = std::env::var_os("JARVIS_TEST_MODELS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/test-models"),
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/test-data/models"),
         PathBuf::from,
     );
     assert!(
         dir.join("manifests").is_dir(),
-        "no models in {}: fetch them first with `make test-models`, or with\n  cargo run -p jarvis-engine --example fetch_models -- {}",
+        "no models in {}: `make test` fetches them first, or alone:\n  cargo run -p jarvis-engine --example fetch_models -- {}",
         dir.display(),
         dir.display()
     );
