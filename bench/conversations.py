@@ -107,7 +107,7 @@ def main() -> None:
         title="The list of conversations: 50 of 200, signed in, 32 connections",
         settings={"seconds": options.seconds, "connections": CONNECTIONS, "conversations": CONVERSATIONS, "path": PATH,
                   "jarvis": "serve --no-engine", "peer": "peers/fastapi_backend.py, 1 process, uvloop, httptools"},
-        versions={"jarvis": harness.commit(), "wrk": harness.output_of("wrk", "-v").splitlines()[0].split(" Copyright")[0],
+        versions={"jarvis": harness.program(options.jarvis), "wrk": harness.output_of("wrk", "-v").splitlines()[0].split(" Copyright")[0],
                   **harness.package_versions(options.python, "fastapi", "uvicorn", "uvloop", "httptools", "pyjwt")},
     )
     with (

@@ -183,7 +183,7 @@ def main() -> None:
         title="The model server beside the bare llama.cpp loop",
         settings={"model": MODEL, "threads": THREADS, "tokens": options.tokens, "jarvis": "engine --threads 2",
                   "bare": "crates/engine/examples/bare_decode.rs", "second turn": "24 tokens of answer in between"},
-        versions={"jarvis": harness.commit(), "llama-cpp-2": harness.locked_version("llama-cpp-2")},
+        versions={"jarvis": harness.program(options.jarvis), "llama-cpp-2": harness.locked_version("llama-cpp-2")},
     )
     for number in range(1, options.repetitions + 1):
         result.repetitions.append(repetition(options, number))

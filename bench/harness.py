@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import hashlib
 import http.client
 import json
 import os
@@ -233,10 +234,12 @@ def output_of(*command: str | Path) -> str:
     return (done.stdout or done.stderr).strip() or "unknown"
 
 
-def commit() -> str:
-    """The commit measured, marked where the sources differ from it."""
+def program(binary: Path) -> str:
+    """What was measured: the program's version and checksum, and the commit that was checked out."""
+    digest = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
     changed = output_of("git", "status", "--porcelain", "--untracked-files=no", "--", "crates", "Cargo.toml", "Cargo.lock")
-    return output_of("git", "rev-parse", "--short=12", "HEAD") + ("" if changed == "unknown" else "+changes")
+    at = output_of("git", "rev-parse", "--short=12", "HEAD") + ("" if changed == "unknown" else "+changes")
+    return f"{output_of(binary.resolve(), '--version').split()[-1]} (commit {at}, sha256 {digest}…)"
 
 
 def locked_version(crate: str) -> str:

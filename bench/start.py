@@ -72,7 +72,7 @@ def main() -> None:
         name="start",
         title="The second start of `jarvis serve`",
         settings={"question": QUESTION, "flags": "none but addresses and data directory"},
-        versions={"jarvis": harness.commit()},
+        versions={"jarvis": harness.program(options.jarvis)},
     )
     with harness.data_directory(options.models) as data, harness.data_directory() as empty:
         with harness.jarvis(options.jarvis, data) as running:
