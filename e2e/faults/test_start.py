@@ -73,13 +73,13 @@ def test_the_data_directory_is_in_use(servers):
 
 def test_a_key_that_does_not_exist_names_the_nearest(servers):
     server = servers.make(models=False)
-    (server.home / "jarvis.toml").write_text("[engine]\nparalel = 2\n[servr]\n")
+    (server.home / "jarvis.toml").write_text("[engine]\nparalel = 2\n[serve]\n")
     said = refused(server)
     assert "did you mean `engine.parallel`?" in said and "did you mean `[server]`?" in said
     assert str(server.home / "jarvis.toml") in said or "jarvis.toml" in said
-    server = servers.make(models=False, JARVIS_ENGINE_MAX_QEUE="3")
+    server = servers.make(models=False, JARVIS_ENGINE_THREDS="3")
     said = refused(server)
-    assert "JARVIS_ENGINE_MAX_QEUE" in said and "JARVIS_ENGINE_MAX_QUEUE" in said
+    assert "JARVIS_ENGINE_THREDS" in said and "JARVIS_ENGINE_THREADS" in said
 
 
 def test_a_database_of_a_newer_version_is_left_alone(servers):
