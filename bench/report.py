@@ -64,7 +64,8 @@ def main() -> None:
     for name in ORDER:
         path = harness.BENCH / "results" / f"{name}.json"
         if not path.exists():
-            raise SystemExit(f"{path} is missing; measure it: python3 bench/{name}.py")
+            sections.append(f"## `bench/{name}.py`\n\nNot measured on an idle machine yet.\n")
+            continue
         notes = harness.BENCH / "notes" / f"{name}.md"
         sections.append(section(json.loads(path.read_text()), notes.read_text() if notes.exists() else ""))
     TARGET.write_text("\n".join(sections))
