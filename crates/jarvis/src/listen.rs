@@ -1,7 +1,7 @@
 //! Listening sockets and HTTP/1.1 connections, with the bounds a public port needs: time for the
 //! headers, size of the headers, number of connections.
 
-use crate::lifecycle::Lifecycle;
+use crate::{connection::Connection, lifecycle::Lifecycle};
 use anyhow::{Context as _, Result, bail};
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1};
@@ -15,10 +15,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -31,7 +28,12 @@ pub(crate) struct Bounds {
     pub(crate) header_time: Duration,
     /// Bytes of request line and headers.
     pub(crate) header_bytes: usize,
+    /// How long a client may leave what is sent to it unread.
+    pub(crate) write_time: Duration,
 }
+
+/// As long as a dead WebSocket is kept.
+const WRITE_TIME: Duration = Duration::from_mins(1);
 
 impl From<&ServerSection> for Bounds {
     fn from(section: &ServerSection) -> Self {
@@ -39,6 +41,7 @@ impl From<&ServerSection> for Bounds {
             connections: section.max_connections,
             header_time: Duration::from_secs(section.header_timeout_seconds),
             header_bytes: section.max_header_bytes,
+            write_time: WRITE_TIME,
         }
     }
 }
@@ -80,11 +83,16 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                // Tokens are small and must not wait for each other.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%peer, "connection lost: {error}");
+                    continue;
+                }
+                let stream = Connection::new(stream, bounds.write_time, slot);
                 let connection = connection(stream, peer, router.clone(), bounds, stop.clone());
                 let hard = lifecycle.hard().clone();
                 lifecycle.spawn_minor(async move {
                     hard.run_until_cancelled(connection).await;
-                    drop(slot);
                 });
             }
             Err(error) => {
@@ -97,16 +105,12 @@ pub(crate) async fn serve(
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: Connection,
     peer: SocketAddr,
     router: Router,
     bounds: Bounds,
     stop: CancellationToken,
 ) {
-    // Tokens are small and must not wait for each other.
-    if let Err(error) = stream.set_nodelay(true) {
-        return tracing::debug!(%peer, "connection lost: {error}");
-    }
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request.map(Body::new))
@@ -136,7 +140,10 @@ async fn connection(
 mod tests {
     use super::*;
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
 
     async fn start(header_time: Duration) -> (SocketAddr, Lifecycle) {
         let listener = bind(ListenAddress::loopback(0), "--listen").await.unwrap();
@@ -146,11 +153,13 @@ mod tests {
             connections: 2,
             header_time,
             header_bytes: 8192,
+            write_time: Duration::from_millis(50),
         };
         let router = Router::new().route(
             "/peer",
             get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
         );
+        let router = router.route("/big", get(|| async { vec![b'x'; 64 << 20] }));
         let stop = lifecycle.soft().clone();
         let task = serve(listener, router, bounds, stop, lifecycle.clone());
         lifecycle.spawn("listener", task);
@@ -182,6 +191,21 @@ mod tests {
         let (address, _lifecycle) = start(Duration::from_millis(50)).await;
         let answer = exchange(address, b"GET /peer HTTP/1.1\r\nHost:").await;
         assert!(!answer.contains("200 OK"), "{answer}");
+    }
+
+    /// The listener takes two connections: were the two that never read kept, the third would never be served.
+    #[tokio::test]
+    async fn clients_that_never_read_lose_their_places() {
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let mut silent = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            silent.push(stream);
+        }
+        let request = b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert!(exchange(address, request).await.ends_with("127.0.0.1"));
     }
 
     #[tokio::test]

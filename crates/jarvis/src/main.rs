@@ -3,8 +3,10 @@
 mod admin;
 mod cli;
 mod commands;
+mod connection;
 mod data_dir;
 mod doctor;
+mod guard;
 mod lifecycle;
 mod listen;
 mod roles;

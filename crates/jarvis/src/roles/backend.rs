@@ -117,7 +117,9 @@ fn unusable(dir: &Path) -> String {
 
 fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Options {
     let auth = &config.auth;
-    let set_up = if public.ip().is_loopback() {
+    // Behind a proxy everybody comes from this machine.
+    let private = public.ip().is_loopback() && config.server.trusted_proxies.is_empty();
+    let set_up = if private {
         SetUp::NotRequired
     } else {
         SetUp::Required(

@@ -8,6 +8,7 @@ mod web;
 
 use crate::{
     admin::Admin,
+    guard::Guard,
     lifecycle::{Lifecycle, Signals},
     listen::{self, Bounds},
     telemetry,
@@ -16,6 +17,7 @@ use anyhow::Result;
 use axum::{
     Json, Router,
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse as _, Response},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -153,7 +155,19 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
             return lifecycle.finish(&mut signals, limit, async {}).await;
         }
     };
-    let router = bounded(running.router);
+    let guard = Guard {
+        hosts: context.public.ip().is_loopback(),
+        // Whoever reaches the model server may use it; every other role knows its users.
+        origins: role == Role::Engine,
+        allowed: context
+            .loaded
+            .config
+            .server
+            .allowed_origins
+            .as_slice()
+            .into(),
+    };
+    let router = bounded(running.router, guard);
     let task = listen::serve(
         public,
         router,
@@ -178,9 +192,13 @@ fn start(role: Role, context: &Context) -> impl Future<Output = Result<Running>>
     }
 }
 
-/// What holds for every public route: a pause in a body ends the request, a panic ends it alone.
-fn bounded(router: Router) -> Router {
+/// What holds for every public route: pages of other sites stay out, a pause in a body ends the request, a panic ends it
+/// alone.
+fn bounded(router: Router, guard: Guard) -> Router {
     router
+        .layer(middleware::from_fn(move |request, next| {
+            guard.clone().check(request, next)
+        }))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
         .layer(CatchPanicLayer::custom(panicked))
 }
