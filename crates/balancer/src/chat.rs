@@ -262,7 +262,14 @@ async fn open(
     let sent = sent.unwrap_or(Err(TransportError::Silent(options.first_token_timeout)));
     let response = sent.map_err(|error| lost(&node, error))?;
     if response.status() != StatusCode::OK {
-        return Err(refused(&node, &request.model, response).await);
+        let refused = refused(&node, &request.model, response);
+        let silent = ChatError::NodeFailed {
+            node: node.name.clone(),
+            message: "it began an error and did not end it".to_owned(),
+        };
+        return Err(time::timeout(options.probe_timeout, refused)
+            .await
+            .unwrap_or(silent));
     }
     Ok(Answer {
         node,
@@ -293,7 +300,10 @@ fn request(turn: &ChatTurn) -> ChatRequest {
 }
 
 fn lost(node: &Node, source: TransportError) -> ChatError {
-    node.note_down(&source);
+    // A broken connection says something of the node; silence or a bad record, of this request alone.
+    if matches!(source, TransportError::Connection(_) | TransportError::Cut) {
+        node.note_down(&source);
+    }
     ChatError::NodeLost {
         node: node.name.clone(),
         source,

@@ -117,6 +117,25 @@ async fn a_full_node_is_passed_over_and_a_refusal_is_final() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_error_that_never_ends_is_waited_for_no_longer_than_a_look() {
+    let refusing = Fake {
+        script: vec![Act::Stall],
+        ..Fake::refusing(StatusCode::INTERNAL_SERVER_ERROR)
+    };
+    let started = start(vec![refusing.spec("a")]);
+    let error = drain(started.balancer.chat(turn("m"))).await.2.unwrap();
+    assert_eq!(error.code(), "node_failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_silent_answer_does_not_take_its_node_away() {
+    let started = start(vec![Fake::new(vec![text("x"), Act::Stall]).spec("a")]);
+    let error = drain(started.balancer.chat(turn("m"))).await.2.unwrap();
+    assert_eq!(error.code(), "node_lost");
+    assert!(started.balancer.catalog().await.model("m").is_some());
+}
+
 #[tokio::test]
 async fn unknown_models_are_told_from_nodes_that_are_away() {
     let fake = Fake {
