@@ -50,7 +50,8 @@ CREATE INDEX conversations_by_user ON conversations (user_id, updated_at DESC, i
 CREATE TABLE messages (
     id              TEXT   NOT NULL PRIMARY KEY,
     conversation_id TEXT   NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-    parent_id       TEXT   REFERENCES messages (id) ON DELETE CASCADE,
+    -- In the same conversation, with which it goes: a cascade of its own would recurse along the branch.
+    parent_id       TEXT,
     role            TEXT   NOT NULL,
     content         TEXT   NOT NULL,
     created_at      BIGINT NOT NULL

@@ -301,3 +301,33 @@ async fn a_deleted_conversation_takes_everything_with_it() {
     ));
     assert!(matches!(db.begin(keyed).await.unwrap(), Begun::New { .. }));
 }
+
+#[tokio::test]
+async fn a_long_branch_can_be_read_and_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(directory.path()).await;
+    let enzo = user(&db, "enzo@example.org").await;
+    let (first, _) = new(&db, begin(enzo.id, first("q"))).await;
+    let conversation = first.conversation_id;
+    let mut last = first;
+    for n in 0..750 {
+        let next = Start::Message {
+            conversation,
+            parent: Parent::Head,
+            content: n.to_string(),
+        };
+        last = new(&db, begin(enzo.id, next)).await.0;
+    }
+    assert_eq!(
+        db.branch(conversation, last.message_id)
+            .await
+            .unwrap()
+            .len(),
+        1502
+    );
+    assert!(db.delete_conversation(enzo.id, conversation).await.unwrap());
+    assert_eq!(
+        db.message(conversation, last.message_id).await.unwrap(),
+        None
+    );
+}
