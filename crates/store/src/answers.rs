@@ -5,8 +5,12 @@
 //! (`kill -9` included); a power cut may take what the kernel had not yet put on the disk, unless [`Sync::Always`] is set.
 //! Readers follow by offset and are told only that there is more: what has arrived since goes out together, and a slow
 //! reader costs no memory beyond the answer itself.
+//!
+//! Beside the text lies, once it is decided, how the answer ended (`<id>.end`, JSON, there whole or not at all): until SQL
+//! has taken the end, whoever finds the two finishes the answer with it and adds nothing.
 
 use jarvis_domain::{Epoch, GenerationError, GenerationId, Status, Usage};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
@@ -37,7 +41,7 @@ impl From<io::Error> for LogError {
 }
 
 /// How a generation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// One of the ended ones.
     pub status: Status,
@@ -174,6 +178,25 @@ impl AnswerLog {
         Some(text)
     }
 
+    /// What readers have been told of an answer's end, while it is here still.
+    #[must_use]
+    pub fn shown_end(&self, id: GenerationId) -> Option<Outcome> {
+        let live = Arc::clone(self.live().get(&id)?);
+        live.progress.borrow().outcome.clone()
+    }
+
+    /// How an answer ended that SQL may not know of yet; `None` for one that has not. [`LogError::Io`] where that cannot be
+    /// read.
+    pub fn decided(&self, id: GenerationId) -> Result<Option<Outcome>, LogError> {
+        match fs::read(self.end_path(id)) {
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes).map_err(io::Error::from)?,
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// How many answers are being made.
     #[must_use]
     pub fn live_count(&self) -> usize {
@@ -206,6 +229,10 @@ impl AnswerLog {
 
     fn path(&self, id: GenerationId) -> PathBuf {
         self.shared.directory.join(format!("{id}.txt"))
+    }
+
+    fn end_path(&self, id: GenerationId) -> PathBuf {
+        self.shared.directory.join(format!("{id}.end"))
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<GenerationId, Arc<Live>>> {
@@ -298,13 +325,41 @@ impl AnswerWriter {
             .send_modify(|progress| progress.place = Some(place));
     }
 
-    /// Tells readers that it has ended, and removes the file. Call it once the whole text lies in SQL.
-    pub fn finish(self, outcome: Outcome) -> Result<(), LogError> {
-        self.end(outcome);
-        Ok(fs::remove_file(self.log.path(self.id))?)
+    /// Writes down how it ended, before SQL is asked to take it: from now on nobody may add to the text. Readers are told
+    /// nothing.
+    pub fn decide(&self, outcome: &Outcome) -> Result<(), LogError> {
+        let bytes = serde_json::to_vec(outcome).map_err(io::Error::from)?;
+        // Its stem is the identifier, so that a half-written one is swept away like the others.
+        let half = self.log.shared.directory.join(format!("{}.tmp", self.id));
+        let mut file = File::create(&half)?;
+        file.write_all(&bytes)?;
+        if self.log.shared.sync {
+            file.sync_data()?;
+        }
+        fs::rename(&half, self.log.end_path(self.id))?;
+        if self.log.shared.sync {
+            File::open(&self.log.shared.directory)?.sync_all()?;
+        }
+        Ok(())
     }
 
-    /// Tells readers that this process can do no more for it, and keeps the file for the next owner.
+    /// Tells readers that it has ended, and keeps the text here for those who come later, until this writer goes.
+    pub fn show_end(&self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    /// Tells readers that it has ended, and removes the files. Call it once the whole text lies in SQL.
+    pub fn finish(self, outcome: Outcome) -> Result<(), LogError> {
+        self.end(outcome);
+        // The text first: an end without a text is nothing to anybody, a text without its end could go on.
+        let removed = fs::remove_file(self.log.path(self.id));
+        match fs::remove_file(self.log.end_path(self.id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(removed?),
+        }
+    }
+
+    /// Tells readers that this process can do no more for it, and keeps the files for the next owner.
     pub fn hand_over(self, outcome: Outcome) {
         self.end(outcome);
     }

@@ -1,6 +1,6 @@
 //! Answers over REST: as they are now, as a stream of events, and their stop.
 
-use super::{Event, Follower};
+use super::{Event, Follower, task};
 use crate::{
     app::App,
     auth::Principal,
@@ -84,8 +84,14 @@ pub(crate) async fn get(
     who: Principal,
     Id(id): Id<GenerationId>,
 ) -> Result<Json<GenerationBody>, Problem> {
-    let generation = find(&app, who.user, id).await?;
+    let mut generation = find(&app, who.user, id).await?;
     if let Some(text) = app.answers.text(id).filter(|_| generation.status.is_live()) {
+        // An end that the store has not taken yet: what those who follow it were told.
+        if let Some(end) = app.answers.shown_end(id).filter(|end| !task::goes_on(end)) {
+            generation.status = end.status;
+            generation.usage = end.usage;
+            generation.error = end.error;
+        }
         return Ok(Json(body(generation, text)));
     }
     // It may have ended in between: whoever is not in the log is in SQL.

@@ -8,7 +8,7 @@ use jarvis_domain::{Generation, GenerationError};
 /// not kill every later one.
 const OWNERS: u32 = 3;
 
-/// Goes on with every unfinished answer, and clears away the logs of those that have ended.
+/// Goes on with every unfinished answer, or ends it as decided, and clears away the logs of those that have ended.
 pub(crate) async fn take_up(app: &App) -> Result<(), ApiError> {
     let unfinished = app.db.unfinished().await?;
     let ids: Vec<_> = unfinished.iter().map(|generation| generation.id).collect();
@@ -18,20 +18,23 @@ pub(crate) async fn take_up(app: &App) -> Result<(), ApiError> {
     }
     for generation in unfinished {
         if let Some(claimed) = app.db.claim(generation.id, generation.epoch).await? {
-            go_on(app, claimed).await;
+            go_on(app, claimed);
         }
     }
     Ok(())
 }
 
-async fn go_on(app: &App, generation: Generation) {
-    if generation.attempts <= OWNERS {
+fn go_on(app: &App, generation: Generation) {
+    let decided = task::decided(app, &generation).is_some();
+    if !decided && generation.attempts <= OWNERS {
         return task::run(app, generation);
     }
-    tracing::warn!(id = %generation.id, "an answer has lost {OWNERS} owners and ends here");
+    if !decided {
+        tracing::warn!(id = %generation.id, "an answer has lost {OWNERS} owners and ends here");
+    }
     let error = GenerationError {
         code: "too_many_owners".to_owned(),
         message: "the server stopped several times while it made this answer".to_owned(),
     };
-    task::give_up(app, &generation, error).await;
+    task::end(app, generation, error);
 }

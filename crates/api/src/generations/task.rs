@@ -1,7 +1,7 @@
 //! One answer, from the question to its end.
 //!
-//! Text is logged, then shown; the end is committed in SQL, then shown. Whatever stops this process in between, the next
-//! one finds the text in the log and the generation unfinished, and goes on.
+//! Text is logged, then shown; the end is decided in the log, committed in SQL, then shown. Whatever stops this process in
+//! between, the next one finds the text in the log and the generation unfinished, and goes on, or ends it as decided.
 
 use super::history;
 use crate::{app::App, conversations, meter, problem};
@@ -23,6 +23,14 @@ const KEEP_PAUSE: Duration = Duration::from_secs(2);
 /// The code that says "another process goes on", which no reader is shown.
 pub(super) const HANDED_OVER: &str = "handed_over";
 
+/// Whether this end is none: another process goes on with the answer.
+pub(super) fn goes_on(outcome: &Outcome) -> bool {
+    outcome
+        .error
+        .as_ref()
+        .is_some_and(|error| error.code == HANDED_OVER)
+}
+
 /// Makes an answer, or goes on with one. Readers can follow it when this returns.
 pub(super) fn run(app: &App, generation: Generation) {
     let stop = app.generations.add(&generation);
@@ -33,19 +41,58 @@ pub(super) fn run(app: &App, generation: Generation) {
         let work = AssertUnwindSafe(make(&app, &generation, writer, stop)).catch_unwind();
         if work.await.is_err() {
             tracing::error!(id = %generation.id, "the task of an answer panicked; this is a defect of Jarvis");
-            give_up(&app, &generation, error("internal", "the server failed on this answer")).await;
+            let writer = app.answers.writer(generation.id, generation.epoch);
+            let error = error("internal", "the server failed on this answer");
+            end_with(&app, &generation, writer, error).await;
         }
         app.generations.remove(generation.id);
         conversations::tell_current(&app, generation.user_id, generation.conversation_id).await;
     });
 }
 
-/// Ends an answer that nobody makes with what its log holds.
-pub(super) async fn give_up(app: &App, generation: &Generation, error: GenerationError) {
-    match app.answers.writer(generation.id, generation.epoch) {
-        Ok(writer) => conclude(app, generation, writer, Ending::Broken(error), None).await,
+/// Ends an answer with what its log holds, beside whatever else goes on: the store may take its time.
+pub(super) fn end(app: &App, generation: Generation, error: GenerationError) {
+    let _stop = app.generations.add(&generation);
+    let writer = app.answers.writer(generation.id, generation.epoch);
+    let app = app.clone();
+    let tasks = app.tasks.clone();
+    tasks.spawn(async move {
+        end_with(&app, &generation, writer, error).await;
+        app.generations.remove(generation.id);
+        conversations::tell_current(&app, generation.user_id, generation.conversation_id).await;
+    });
+}
+
+/// As it was decided before, or else with `error`.
+async fn end_with(
+    app: &App,
+    generation: &Generation,
+    writer: Result<AnswerWriter, LogError>,
+    error: GenerationError,
+) {
+    let writer = match writer {
+        Ok(writer) => writer,
         Err(error) => {
             tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}");
+            return;
+        }
+    };
+    match decided(app, generation) {
+        Some(outcome) => settle(app, generation, writer, outcome).await,
+        None => conclude(app, generation, writer, Ending::Broken(error), None).await,
+    }
+}
+
+/// How an answer ended that the store has not taken yet, if it did.
+pub(super) fn decided(app: &App, generation: &Generation) -> Option<Outcome> {
+    match app.answers.decided(generation.id) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::error!(
+                id = %generation.id, error = problem::chain(&error),
+                "how an answer ended cannot be read: it goes on"
+            );
+            None
         }
     }
 }
@@ -336,7 +383,7 @@ fn outcome(
     }
 }
 
-/// Commits the end, then shows it.
+/// Decides the end, or leaves the answer to its next owner.
 async fn conclude(
     app: &App,
     generation: &Generation,
@@ -350,6 +397,18 @@ async fn conclude(
     if !here {
         return leave(app, generation, writer, outcome).await;
     }
+    if let Err(cause) = writer.decide(&outcome) {
+        tracing::error!(
+            id = %generation.id, error = problem::chain(&cause),
+            "how an answer ended could not be written down; it is lost if the server dies before the store takes it"
+        );
+    }
+    settle(app, generation, writer, outcome).await;
+}
+
+/// Commits a decided end, then shows it.
+async fn settle(app: &App, generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
+    let text = writer.text();
     match app
         .db
         .finish(generation, &text, &outcome, app.clock.now())
@@ -361,13 +420,12 @@ async fn conclude(
         }
         Err(StoreError::Fenced) => leave(app, generation, writer, outcome).await,
         Err(cause) => {
-            let shown = Outcome {
+            writer.show_end(Outcome {
                 status: Status::Interrupted,
                 usage: None,
                 error: Some(store_error(&cause)),
-            };
-            writer.hand_over(shown);
-            keep(app, generation, &text, outcome).await;
+            });
+            keep(app, generation, writer, &text, outcome).await;
         }
     }
 }
@@ -379,7 +437,7 @@ fn close(generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
     }
 }
 
-/// Leaves an answer to its next owner; what was deleted has none, and its file goes too.
+/// Leaves an answer to its next owner; what was deleted has none, and its files go too.
 async fn leave(app: &App, generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
     match app.db.generation(generation.user_id, generation.id).await {
         Ok(None) => close(generation, writer, outcome),
@@ -387,9 +445,15 @@ async fn leave(app: &App, generation: &Generation, writer: AnswerWriter, outcome
     }
 }
 
-/// Tries again and again to commit an end that the store did not take. The text lies in the log meanwhile: if this process
-/// stops first, the next one finds it there.
-async fn keep(app: &App, generation: &Generation, text: &str, outcome: Outcome) {
+/// Tries again and again to commit an end that the store did not take. Text and end lie in the log meanwhile, where readers
+/// find them; if this process stops first, the next one does.
+async fn keep(
+    app: &App,
+    generation: &Generation,
+    writer: AnswerWriter,
+    text: &str,
+    outcome: Outcome,
+) {
     loop {
         tokio::select! {
             () = app.stopping.cancelled() => return,
@@ -401,15 +465,10 @@ async fn keep(app: &App, generation: &Generation, text: &str, outcome: Outcome) 
             .await
         {
             Ok(()) => break,
-            Err(StoreError::Fenced) => return,
+            Err(StoreError::Fenced) => return leave(app, generation, writer, outcome).await,
             Err(_) => {}
         }
     }
     meter::generation_ended(outcome.status);
-    match app.answers.writer(generation.id, generation.epoch) {
-        Ok(writer) => close(generation, writer, outcome),
-        Err(error) => {
-            tracing::warn!(id = %generation.id, "the log of an answer cannot be read: {error}");
-        }
-    }
+    close(generation, writer, outcome);
 }

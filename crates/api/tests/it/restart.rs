@@ -144,6 +144,71 @@ async fn an_answer_that_kills_its_servers_ends_with_what_there_is() {
     );
 }
 
+/// Decided is decided: what the database could not be told before the kill, the next server tells it, and asks no node.
+#[tokio::test]
+async fn an_answer_that_ended_before_a_kill_does_not_go_on() {
+    for (stop, status) in [(false, "done"), (true, "stopped")] {
+        let mut world = World::start().await;
+        let ana = world.user("ana@example.org").await;
+        let conversation = ana.conversation().await;
+        let gate = Gate::default();
+        world
+            .node
+            .script([Step::text("the text"), Step::Gate(gate.clone())]);
+        let sent = ana.send(&conversation, "q").await;
+        let generation = sent["generation_id"].as_str().unwrap();
+        let path = format!("/api/v1/generations/{generation}");
+        let mut events = ana.events(generation, None).await;
+        let mut text = String::new();
+        apply(&mut text, &events.next().await.unwrap().data);
+        world.refuse_writes(true).await;
+        if stop {
+            let asked = ana.post(&format!("{path}/cancel"), &json!({})).await;
+            assert_eq!(asked.status, 202);
+        } else {
+            gate.open();
+        }
+        let (text, end) = events.rest(&text).await;
+        assert_eq!(
+            (text.as_str(), end.unwrap().name.as_str()),
+            ("the text", "interrupted")
+        );
+        // Whoever comes now finds the text and what was told.
+        let now = ana.get(&path).await.ok();
+        assert_eq!(
+            (&now["text"], &now["status"], &now["error"]["code"]),
+            (
+                &json!("the text"),
+                &json!("interrupted"),
+                &json!("storage_failed")
+            )
+        );
+        let (again, end) = ana.events(generation, None).await.rest("").await;
+        assert_eq!(
+            (again.as_str(), end.unwrap().name.as_str()),
+            ("the text", "interrupted")
+        );
+        // The next server cannot tell the database either, and starts all the same.
+        world.restart().await;
+        let ana = ana.at(world.address());
+        world.refuse_writes(false).await;
+        let files = || {
+            let answers = world.dir.path().join("answers");
+            std::fs::read_dir(answers).unwrap().count()
+        };
+        while files() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let ended = ana.get(&path).await.ok();
+        assert_eq!(
+            (&ended["text"], &ended["status"], &ended["error"]),
+            (&json!("the text"), &json!(status), &json!(null))
+        );
+        assert_eq!(ended["usage"].is_object(), !stop, "{ended}");
+        assert_eq!(world.node.requests().len(), 1, "no node is asked again");
+    }
+}
+
 #[tokio::test]
 async fn a_stop_hands_answers_over_and_closes_sockets() {
     let mut world = World::start().await;

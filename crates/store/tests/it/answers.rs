@@ -94,6 +94,46 @@ async fn a_writer_that_dies_leaves_nobody_waiting() {
     assert_eq!(log.live_count(), 0);
 }
 
+#[tokio::test]
+async fn a_decided_end_outlives_its_writer_and_goes_with_the_text() {
+    let directory = tempfile::tempdir().unwrap();
+    for sync in [false, true] {
+        let log = AnswerLog::open(directory.path(), sync).unwrap();
+        let id = GenerationId::new();
+        let mut writer = log.writer(id, 1).unwrap();
+        writer.append("whole").unwrap();
+        assert_eq!(log.decided(id).unwrap(), None);
+        let stopped = Outcome {
+            status: Status::Stopped,
+            usage: None,
+            error: None,
+        };
+        writer.decide(&stopped).unwrap();
+        assert_eq!(log.shown_end(id), None, "a decision is not yet shown");
+        writer.show_end(done());
+        assert_eq!(log.shown_end(id), Some(done()));
+        let (text, outcome) = drain(log.reader(id, 0).unwrap()).await;
+        assert_eq!((text.as_str(), outcome), ("whole", done()));
+        drop(writer);
+        assert_eq!(log.decided(id).unwrap(), Some(stopped));
+        assert_eq!(log.sweep(&[id]).unwrap(), 0);
+        log.writer(id, 2).unwrap().finish(done()).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_half_written_end_is_no_end_and_is_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = AnswerLog::open(directory.path(), false).unwrap();
+    let id = GenerationId::new();
+    std::fs::write(directory.path().join(format!("{id}.tmp")), "{").unwrap();
+    assert_eq!(log.decided(id).unwrap(), None);
+    std::fs::write(directory.path().join(format!("{id}.end")), "{").unwrap();
+    assert!(log.decided(id).is_err());
+    assert_eq!(log.sweep(&[]).unwrap(), 2);
+}
+
 /// Reading a device would never end.
 #[tokio::test]
 async fn an_answer_is_kept_in_a_regular_file_or_not_at_all() {
