@@ -100,6 +100,14 @@ impl Problem {
         problem
     }
 
+    pub(crate) fn key_reused() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "this idempotency key was used for another request; make a new one for each",
+        )
+    }
+
     pub(crate) fn no_node() -> Self {
         let detail = "no model server is ready; try again in a moment";
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_node_available", detail);

@@ -77,10 +77,12 @@ CREATE INDEX generations_by_conversation ON generations (conversation_id);
 -- What must be taken up again after a restart: a handful of rows among all that ever were.
 CREATE INDEX generations_live ON generations (status) WHERE status IN ('queued', 'running');
 
--- A start that is sent twice answers with what the first one began.
+-- A start that is sent twice answers with what the first one began; `request` is a digest of what it asked for, so that
+-- another one under the same key is told from a repetition.
 CREATE TABLE idempotency_keys (
     user_id       TEXT   NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     key           TEXT   NOT NULL,
+    request       TEXT   NOT NULL,
     generation_id TEXT   NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
     created_at    BIGINT NOT NULL,
     PRIMARY KEY (user_id, key)

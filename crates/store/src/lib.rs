@@ -13,5 +13,5 @@ pub use answers::{
 pub use error::StoreError;
 pub use sql::{
     Begin, Begun, ConversationPatch, Db, DbOptions, Grant, MessageRow, NewUser, Parent, Registered,
-    Rotation, SCHEMA_VERSION, Start, Synchronous,
+    RequestKey, Rotation, SCHEMA_VERSION, Start, Synchronous,
 };

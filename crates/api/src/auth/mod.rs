@@ -6,7 +6,7 @@ mod refresh;
 mod tokens;
 
 pub(crate) use password::Passwords;
-pub(crate) use refresh::{hash as hash_token, random_token};
+pub(crate) use refresh::{hash as hash_token, hex, random_token};
 pub(crate) use tokens::{Principal, Tokens};
 
 use crate::{

@@ -20,9 +20,13 @@ pub(crate) fn random_token() -> Result<String, Problem> {
 /// What the store knows of a random token: its SHA-256 in hexadecimal. Slow hashing is for what people choose; 256 random
 /// bits cannot be guessed.
 pub(crate) fn hash(token: &str) -> String {
-    let digest = Sha256::digest(token);
-    let mut text = String::with_capacity(64);
-    for byte in digest {
+    hex(&Sha256::digest(token))
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }

@@ -10,11 +10,12 @@ pub(crate) use events::{Event, Follower};
 pub(crate) use rest::{__path_cancel, __path_events, __path_get, StatusName, cancel, events, get};
 pub(crate) use resume::take_up;
 
-use crate::{app::App, conversations, messages::Accepted, models, problem::Problem};
+use crate::{app::App, auth::hex, conversations, messages::Accepted, models, problem::Problem};
 use jarvis_domain::{
     ConversationId, Generation, GenerationId, MessageId, MessageText, UserId, title_of,
 };
-use jarvis_store::{Begin, Begun, Parent, Start};
+use jarvis_store::{Begin, Begun, Parent, RequestKey, Start};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -51,11 +52,15 @@ pub(crate) struct Asked {
 
 /// Begins an answer, once however often it is asked for, and says what will come of it.
 pub(crate) async fn ask(app: &App, user: UserId, asked: Asked) -> Result<Accepted, Problem> {
+    let key = asked.key.as_ref().map(|key| RequestKey {
+        key: key.clone(),
+        digest: digest(&asked),
+    });
     // First of all: a repeated request must not fail where the first one did not.
-    if let Some(key) = &asked.key
-        && let Some((generation, message_id)) = app.db.begun(user, key).await?
+    if let Some(key) = &key
+        && let Some(before) = app.db.begun(user, key).await?
     {
-        return Ok(accepted(&generation, message_id));
+        return told(&before);
     }
     if app.stopping.is_cancelled() {
         return Err(Problem::stopping());
@@ -65,7 +70,7 @@ pub(crate) async fn ask(app: &App, user: UserId, asked: Asked) -> Result<Accepte
     let model = models::resolve(app, model.as_deref()).await?;
     let begin = Begin {
         user,
-        idempotency_key: asked.key,
+        idempotency_key: key,
         start,
         model,
         now: app.clock.now(),
@@ -77,22 +82,68 @@ pub(crate) async fn ask(app: &App, user: UserId, asked: Asked) -> Result<Accepte
 
 async fn begun(app: &App, begin: Begin) -> Result<Accepted, Problem> {
     let user = begin.user;
-    match app.db.begin(begin).await? {
+    let result = app.db.begin(begin).await?;
+    let accepted = told(&result)?;
+    if let Begun::New { generation, .. } = result {
+        task::run(app, generation);
+        conversations::tell_current(app, user, accepted.conversation_id).await;
+    }
+    Ok(accepted)
+}
+
+/// What the client is told of it.
+fn told(begun: &Begun) -> Result<Accepted, Problem> {
+    match begun {
         Begun::New {
             generation,
             message_id,
-        } => {
-            let accepted = accepted(&generation, message_id);
-            task::run(app, generation);
-            conversations::tell_current(app, user, accepted.conversation_id).await;
-            Ok(accepted)
         }
-        Begun::Before {
+        | Begun::Before {
             generation,
             message_id,
-        } => Ok(accepted(&generation, message_id)),
+        } => Ok(accepted(generation, *message_id)),
+        Begun::KeyReused => Err(Problem::key_reused()),
         Begun::Absent => Err(Problem::not_found()),
     }
+}
+
+/// A digest of all that a client asks for, as it asks: each part is preceded by its length, so that no two requests read
+/// alike.
+fn digest(asked: &Asked) -> String {
+    let (place, content) = match &asked.question {
+        Question::NewConversation { content } => (["new".into(), String::new()], &**content),
+        Question::Message {
+            conversation,
+            parent,
+            content,
+        } => {
+            let parent = match parent {
+                Parent::Head => "head".to_owned(),
+                Parent::Root => "root".to_owned(),
+                Parent::Message(id) => id.to_string(),
+            };
+            ([conversation.to_string(), parent], &**content)
+        }
+        Question::Again {
+            conversation,
+            message,
+        } => (
+            [format!("again in {conversation}"), message.to_string()],
+            "",
+        ),
+    };
+    let model = asked.model.as_ref().map(|name| format!("={name}"));
+    let mut hash = Sha256::new();
+    for part in [
+        &*place[0],
+        &*place[1],
+        model.as_deref().unwrap_or(""),
+        content,
+    ] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize())
 }
 
 fn accepted(generation: &Generation, message_id: MessageId) -> Accepted {

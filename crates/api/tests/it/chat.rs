@@ -2,7 +2,7 @@
 
 use crate::{client::apply, server::World};
 use jarvis_testkit::{Gate, Step};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_question_over_rest_is_answered_and_kept() {
@@ -178,7 +178,8 @@ async fn the_same_question_twice_is_answered_once() {
     let (first, second) = tokio::join!(send(), send());
     assert_eq!(first.ok(), second.ok());
     let mut page = world.socket(&ana).await;
-    let frame = json!({"type": "send", "id": "key-1", "conversation_id": null, "content": "q"});
+    let id = conversation.rsplit('/').next().unwrap();
+    let frame = json!({"type": "send", "id": "key-1", "conversation_id": id, "content": "q"});
     page.say(&frame).await;
     let third = page.hear("accepted").await;
     assert_eq!(third["generation_id"], first.json()["generation_id"]);
@@ -188,11 +189,58 @@ async fn the_same_question_twice_is_answered_once() {
     // The key is this user's own: another's request with it is another request.
     let ben = world.user("ben@example.org").await;
     let mut page = world.socket(&ben).await;
+    let frame = json!({"type": "send", "id": "key-1", "conversation_id": null, "content": "q"});
     page.say(&frame).await;
     assert_ne!(
         page.hear("accepted").await["generation_id"],
         third["generation_id"]
     );
+}
+
+/// A key that comes again with something else must not swallow it.
+#[tokio::test]
+async fn a_key_of_another_question_is_refused() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("idempotency-key", "key-1"),
+    ];
+    let ask = async |what: &str, body: &Value| {
+        let path = format!("{conversation}/{what}");
+        ana.request(hyper::Method::POST, &path, &headers, body.to_string())
+            .await
+    };
+    let first = ask("messages", &json!({"content": "q"})).await.ok();
+    ana.ended(first["generation_id"].as_str().unwrap()).await;
+    let question = &first["message_id"];
+    for (what, body) in [
+        ("messages", json!({"content": "r"})),
+        ("messages", json!({"content": "q", "parent_id": null})),
+        ("messages", json!({"content": "q", "parent_id": question})),
+        ("messages", json!({"content": "q", "model": "test:latest"})),
+        ("regenerate", json!({"parent_id": question})),
+    ] {
+        let answer = ask(what, &body).await;
+        answer.is_problem(422, "idempotency_key_reused");
+    }
+    let mut page = world.socket(&ana).await;
+    let id = conversation.rsplit('/').next().unwrap();
+    for frame in [
+        json!({"type": "send", "id": "key-1", "conversation_id": null, "content": "q"}),
+        json!({"type": "regenerate", "id": "key-1", "conversation_id": id, "parent_id": question}),
+    ] {
+        page.say(&frame).await;
+        let error = page.hear("error").await;
+        assert_eq!(
+            (&error["code"], &error["id"]),
+            (&json!("idempotency_key_reused"), &json!("key-1"))
+        );
+    }
+    assert_eq!(ask("messages", &json!({"content": "q"})).await.ok(), first);
+    assert_eq!(ana.messages(&conversation).await.len(), 2);
+    assert_eq!(world.node.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -48,13 +48,22 @@ pub enum Start {
     },
 }
 
+/// What makes two requests of one user one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Made by the client.
+    pub key: String,
+    /// A digest of what is asked for: it differs only where the client has used its key for another request.
+    pub digest: String,
+}
+
 /// A request to begin a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {
     /// Who asks.
     pub user: UserId,
     /// Two requests of one user with one key are one request.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<RequestKey>,
     /// What is to be answered.
     pub start: Start,
     /// The model that answers.
@@ -80,6 +89,8 @@ pub enum Begun {
         /// The user's message.
         message_id: MessageId,
     },
+    /// The key belongs to another request of this user.
+    KeyReused,
     /// The conversation, the parent or the message to answer again is not there, or not this user's, or no user's message.
     Absent,
 }
@@ -94,12 +105,9 @@ impl Db {
     pub async fn begin(&self, begin: Begin) -> Result<Begun, StoreError> {
         let mut tx = self.begin_write().await?;
         if let Some(key) = &begin.idempotency_key
-            && let Some((generation, message_id)) = begun_before(&mut tx, begin.user, key).await?
+            && let Some(before) = begun_before(&mut tx, begin.user, key).await?
         {
-            return Ok(Begun::Before {
-                generation,
-                message_id,
-            });
+            return Ok(before);
         }
         let Some((conversation, message_id)) = place(&mut tx, &begin).await? else {
             return Ok(Begun::Absent);
@@ -136,9 +144,10 @@ impl Db {
             .execute(&mut *tx)
             .await?;
         if let Some(key) = begin.idempotency_key {
-            sqlx::query("INSERT INTO idempotency_keys (user_id, key, generation_id, created_at) VALUES ($1, $2, $3, $4)")
+            sqlx::query("INSERT INTO idempotency_keys (user_id, key, request, generation_id, created_at) VALUES ($1, $2, $3, $4, $5)")
                 .bind(begin.user.to_string())
-                .bind(key)
+                .bind(key.key)
+                .bind(key.digest)
                 .bind(generation.id.to_string())
                 .bind(begin.now.micros())
                 .execute(&mut *tx)
@@ -152,12 +161,9 @@ impl Db {
         })
     }
 
-    /// What an earlier request of this user with this key began, and the user's message that it answers.
-    pub async fn begun(
-        &self,
-        user: UserId,
-        key: &str,
-    ) -> Result<Option<(Generation, MessageId)>, StoreError> {
+    /// What an earlier request of this user with this key began ([`Begun::Before`]), or that it was another one
+    /// ([`Begun::KeyReused`]); `None` for a new key.
+    pub async fn begun(&self, user: UserId, key: &RequestKey) -> Result<Option<Begun>, StoreError> {
         let mut connection = self.reader.acquire().await?;
         begun_before(&mut connection, user, key).await
     }
@@ -354,18 +360,24 @@ async fn role_of(
 async fn begun_before(
     tx: &mut SqliteConnection,
     user: UserId,
-    key: &str,
-) -> Result<Option<(Generation, MessageId)>, StoreError> {
+    key: &RequestKey,
+) -> Result<Option<Begun>, StoreError> {
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT m.parent_id, {COLUMNS} FROM idempotency_keys k JOIN generations ON generations.id = k.generation_id JOIN messages m ON m.id = generations.message_id
+        "SELECT k.request, m.parent_id, {COLUMNS} FROM idempotency_keys k JOIN generations ON generations.id = k.generation_id JOIN messages m ON m.id = generations.message_id
          WHERE k.user_id = $1 AND k.key = $2"
     )))
     .bind(user.to_string())
-    .bind(key)
+    .bind(&key.key)
     .fetch_optional(tx)
     .await?;
-    row.map(|row| Ok((generation_of(&row)?, row.parsed("parent_id")?)))
-        .transpose()
+    let Some(row) = row else { return Ok(None) };
+    if row.text("request")? != key.digest {
+        return Ok(Some(Begun::KeyReused));
+    }
+    Ok(Some(Begun::Before {
+        generation: generation_of(&row)?,
+        message_id: row.parsed("parent_id")?,
+    }))
 }
 
 async fn insert_message(

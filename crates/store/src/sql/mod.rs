@@ -9,7 +9,7 @@ mod users;
 mod versions;
 
 pub use conversations::ConversationPatch;
-pub use generations::{Begin, Begun, Parent, Start};
+pub use generations::{Begin, Begun, Parent, RequestKey, Start};
 pub use messages::MessageRow;
 pub use sessions::Rotation;
 pub use users::{Grant, NewUser, Registered};

@@ -1,6 +1,13 @@
 use crate::{NOW, at, open, user};
 use jarvis_domain::{Generation, GenerationError, MessageId, Role, Status, Usage, UserId};
-use jarvis_store::{Begin, Begun, Db, Outcome, Parent, Start, StoreError};
+use jarvis_store::{Begin, Begun, Db, Outcome, Parent, RequestKey, Start, StoreError};
+
+fn key(digest: &str) -> RequestKey {
+    RequestKey {
+        key: "k".into(),
+        digest: digest.into(),
+    }
+}
 
 fn begin(user: UserId, start: Start) -> Begin {
     Begin {
@@ -140,7 +147,7 @@ async fn one_key_begins_one_generation_however_often_it_comes() {
         user(&db, "eve@example.org").await,
     );
     let keyed = |user| Begin {
-        idempotency_key: Some("k".into()),
+        idempotency_key: Some(key("q")),
         ..begin(user, first("q"))
     };
     let (one, two) = tokio::join!(db.begin(keyed(enzo.id)), db.begin(keyed(enzo.id)));
@@ -182,6 +189,22 @@ async fn one_key_begins_one_generation_however_often_it_comes() {
     assert!(
         matches!(db.begin(keyed(eve.id)).await.unwrap(), Begun::New { .. }),
         "another user's key is another key"
+    );
+    let other = Begin {
+        idempotency_key: Some(key("r")),
+        ..begin(enzo.id, first("r"))
+    };
+    assert_eq!(db.begin(other).await.unwrap(), Begun::KeyReused);
+    assert_eq!(
+        db.begun(enzo.id, &key("r")).await.unwrap(),
+        Some(Begun::KeyReused)
+    );
+    assert_eq!(
+        db.begun(enzo.id, &key("q")).await.unwrap(),
+        Some(Begun::Before {
+            generation,
+            message_id
+        })
     );
 }
 
@@ -285,7 +308,7 @@ async fn a_deleted_conversation_takes_everything_with_it() {
     let db = open(directory.path()).await;
     let enzo = user(&db, "enzo@example.org").await;
     let keyed = Begin {
-        idempotency_key: Some("k".into()),
+        idempotency_key: Some(key("q")),
         ..begin(enzo.id, first("q"))
     };
     let (generation, _) = new(&db, keyed.clone()).await;
