@@ -68,7 +68,8 @@ impl Origin {
         }
     }
 
-    /// A request that carries a cookie must come from our own pages.
+    /// A request that carries a cookie, or is given one, must come from our own pages, or from no page at all: another page
+    /// must neither use a browser's sign-in nor put it into an account of its own choosing.
     fn must_be_ours(&self) -> Result<(), Problem> {
         if self.ours {
             return Ok(());
@@ -126,6 +127,7 @@ pub(crate) async fn register(
     origin: Origin,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, Problem> {
+    origin.must_be_ours()?;
     app.limits
         .address
         .take(origin.client)
@@ -232,6 +234,7 @@ pub(crate) async fn login(
     origin: Origin,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, Problem> {
+    origin.must_be_ours()?;
     app.limits
         .address
         .take(origin.client)

@@ -424,3 +424,33 @@ fn sign(header: &Value, claims: &Value, secret: &[u8]) -> String {
     let signature = mac.chain_update(&message).finalize().into_bytes();
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
+
+/// Else another page could sign a browser in to an account of its own, and read what is asked there.
+#[tokio::test]
+async fn accounts_are_made_and_entered_from_our_own_pages() {
+    let world = World::start().await;
+    world.user("ana@example.org").await;
+    let ask = async |path: &str, email: &str, from: (&str, &str)| {
+        let headers = [JSON, from];
+        let body = json!({"email": email, "password": PASSWORD}).to_string();
+        let anonymous = world.anonymous();
+        anonymous.request(Method::POST, path, &headers, body).await
+    };
+    let (register, login) = ("/api/v1/auth/register", "/api/v1/auth/login");
+    for foreign in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        for (path, email) in [(register, "ben@example.org"), (login, "ana@example.org")] {
+            let answer = ask(path, email, foreign).await;
+            answer.is_problem(403, "foreign_origin");
+            assert!(answer.cookie().is_none());
+        }
+    }
+    let origin = format!("http://{}", world.address());
+    let ours = ("origin", &*origin);
+    assert_eq!(ask(register, "ben@example.org", ours).await.status, 201);
+    assert_eq!(ask(login, "ana@example.org", ours).await.status, 200);
+}
