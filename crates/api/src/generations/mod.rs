@@ -2,6 +2,7 @@
 
 mod events;
 mod history;
+mod patience;
 mod rest;
 mod resume;
 mod task;

@@ -3,7 +3,7 @@
 //! Text is logged, then shown; the end is decided in the log, committed in SQL, then shown. Whatever stops this process in
 //! between, the next one finds the text in the log and the generation unfinished, and goes on, or ends it as decided.
 
-use super::history;
+use super::{history, patience::Patience};
 use crate::{app::App, conversations, meter, problem};
 use futures_util::{FutureExt as _, StreamExt as _};
 use jarvis_balancer::{ChatError, ChatEvent, ChatStream, ChatTurn};
@@ -11,13 +11,9 @@ use jarvis_domain::{Generation, GenerationError, Status, Usage};
 use jarvis_protocol::ollama;
 use jarvis_store::{AnswerWriter, LogError, Outcome, QueuePlace, StoreError};
 use std::{panic::AssertUnwindSafe, time::Duration};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// How often one owner asks the balancer for one answer.
-const TRIES: u32 = 3;
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(250);
 /// Between two tries to keep an end that the store did not take.
 const KEEP_PAUSE: Duration = Duration::from_secs(2);
 /// The code that says "another process goes on", which no reader is shown.
@@ -192,10 +188,14 @@ impl Maker<'_> {
         };
         let mut patience = Patience::new(self.app.options.resume_within);
         loop {
+            let before = self.writer.offset();
             let error = match self.attempt(&messages).await {
                 Ok(ending) => return ending,
                 Err(error) => error,
             };
+            if self.writer.offset() > before {
+                patience.renew();
+            }
             let begun = self.writer.offset() > 0 || self.generation.attempts > 1;
             tracing::warn!(id = %self.generation.id, error = problem::chain(&error), "an answer was cut off");
             let Some(pause) = patience.after(&error, begun) else {
@@ -308,41 +308,6 @@ fn gather(
             Some(Ok(ChatEvent::Text(more))) => text.push_str(&more),
             other => return Some(other),
         }
-    }
-}
-
-/// How long errors are borne.
-struct Patience {
-    tries: u32,
-    within: Duration,
-    since: Option<Instant>,
-}
-
-impl Patience {
-    fn new(within: Duration) -> Self {
-        Self {
-            tries: 1,
-            within,
-            since: None,
-        }
-    }
-
-    /// How long to wait before another try; none if there shall be none. An answer that has begun waits for a node that can
-    /// go on with it; one that has not says at once that there is none.
-    fn after(&mut self, error: &ChatError, begun: bool) -> Option<Duration> {
-        if error.retryable() {
-            self.tries += 1;
-            return (self.tries <= TRIES).then_some(PAUSE);
-        }
-        let may_pass = matches!(
-            error,
-            ChatError::NoNode { .. }
-                | ChatError::UnknownModel { .. }
-                | ChatError::NotResumable { .. }
-                | ChatError::Overloaded
-        );
-        let since = *self.since.get_or_insert_with(Instant::now);
-        (begun && may_pass && since.elapsed() < self.within).then_some(PAUSE * 2)
     }
 }
 

@@ -10,18 +10,19 @@ async fn a_node_that_breaks_off_is_asked_to_go_on() {
     let world = World::start().await;
     let ana = world.user("ana@example.org").await;
     let conversation = ana.conversation().await;
-    world.node.script([Step::text("one "), Step::Cut]);
-    world.node.script([Step::text("two "), Step::Cut]);
-    world.node.script([Step::text("three")]);
+    for text in ["one ", "two ", "three ", "four "] {
+        world.node.script([Step::text(text), Step::Cut]);
+    }
+    world.node.script([Step::text("five")]);
     let sent = ana.send(&conversation, "q").await;
     let ended = ana.ended(sent["generation_id"].as_str().unwrap()).await;
     assert_eq!(
         (&ended["text"], &ended["status"]),
-        (&json!("one two three"), &json!("done"))
+        (&json!("one two three four five"), &json!("done"))
     );
     let asked = world.node.requests();
     assert_eq!(
-        asked[2]
+        asked[4]
             .jarvis
             .as_ref()
             .unwrap()
@@ -29,17 +30,20 @@ async fn a_node_that_breaks_off_is_asked_to_go_on() {
             .as_ref()
             .unwrap()
             .text,
-        "one two "
+        "one two three four "
     );
 }
 
 #[tokio::test]
-async fn a_node_that_breaks_off_again_and_again_leaves_what_there_is() {
+async fn a_node_that_breaks_off_without_a_word_again_and_again_leaves_what_there_is() {
     let world = World::start().await;
     let ana = world.user("ana@example.org").await;
     let conversation = ana.conversation().await;
     for _ in 0..3 {
         world.node.script([Step::text("a"), Step::Cut]);
+    }
+    for _ in 0..3 {
+        world.node.script([Step::Cut]);
     }
     let sent = ana.send(&conversation, "q").await;
     let generation = sent["generation_id"].as_str().unwrap();
@@ -58,7 +62,7 @@ async fn a_node_that_breaks_off_again_and_again_leaves_what_there_is() {
         (&kept["text"], &kept["status"], &kept["error"]["code"]),
         (&json!("aaa"), &json!("interrupted"), &json!("node_lost"))
     );
-    assert_eq!(world.node.requests().len(), 3);
+    assert_eq!(world.node.requests().len(), 6);
 }
 
 #[tokio::test]
