@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use crate::{
     error::EngineError,
     gguf::Gguf,
     options::EngineOptions,
-    runtime::{Runner, Source},
+    runtime::{Runner, Source, Ticket},
     template::ChatTemplate,
 };
 
@@ -31,7 +31,12 @@ pub(crate) struct Models {
     catalog: Arc<Catalog>,
     options: EngineOptions,
     entries: Mutex<HashMap<String, Arc<Entry>>>,
+    /// Replaced by others, but with answers still in hand.
+    retiring: Mutex<Vec<Weak<ChatModel>>>,
 }
+
+/// Most replaced models that still finish their answers; each has a cache of its own.
+const MOST_RETIRING: usize = 4;
 
 #[derive(Default)]
 struct Entry {
@@ -55,20 +60,22 @@ impl Models {
             catalog,
             options,
             entries: Mutex::default(),
+            retiring: Mutex::default(),
         }
     }
 
     /// A model, loaded if it is not, with a window of at least `window` tokens (or the most it was trained
-    /// on). The time its unloading is counted from starts anew.
+    /// on), and a place in its queue, which keeps it in memory. The time its unloading is counted from starts
+    /// anew.
     ///
     /// # Errors
-    /// No such model, or it cannot be loaded.
+    /// No such model, or it cannot be loaded; [`EngineError::Busy`].
     pub(crate) async fn get(
         &self,
         manifest: Manifest,
         window: usize,
         keep_alive: KeepAlive,
-    ) -> Result<Arc<ChatModel>, EngineError> {
+    ) -> Result<(Arc<ChatModel>, Ticket), EngineError> {
         if manifest.kind != Kind::Gguf || !manifest.can("completion") {
             return Err(EngineError::NotSupported {
                 model: manifest.name,
@@ -82,13 +89,21 @@ impl Models {
             && model.manifest == manifest
             && model.runner.serves(window)
         {
+            // The place first: without one, a model that is not to be kept could leave at once.
+            let ticket = model.runner.ticket();
             model.runner.keep(keep_alive);
-            return Ok(Arc::clone(model));
+            if let Some(ticket) = ticket? {
+                return Ok((Arc::clone(model), ticket));
+            }
+        }
+        if self.retiring().len() >= MOST_RETIRING {
+            return Err(EngineError::Busy);
         }
         let weights = current
             .filter(|model| model.manifest.digest == manifest.digest)
             .and_then(|model| model.runner.model());
-        let model = self.load(manifest, weights, window, keep_alive).await?;
+        let window = self.rounded(window);
+        let (model, ticket) = self.load(manifest, weights, window, keep_alive).await?;
         let replaced = entry
             .model
             .lock()
@@ -97,8 +112,28 @@ impl Models {
         if let Some(old) = replaced {
             // What it has in hand it finishes; then it goes.
             old.runner.keep(KeepAlive::For(Duration::ZERO));
+            self.retiring
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Arc::downgrade(&old));
         }
-        Ok(model)
+        Ok((model, ticket))
+    }
+
+    /// The window to load for a request: few sizes, so that growing windows do not load one after the other.
+    fn rounded(&self, window: usize) -> usize {
+        if window == self.options.num_ctx {
+            window
+        } else {
+            window.next_power_of_two()
+        }
+    }
+
+    /// Replaced models that answers still hold.
+    fn retiring(&self) -> Vec<Arc<ChatModel>> {
+        let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        retiring.retain(|model| model.strong_count() > 0);
+        retiring.iter().filter_map(Weak::upgrade).collect()
     }
 
     async fn load(
@@ -107,7 +142,7 @@ impl Models {
         weights: Option<Arc<LlamaModel>>,
         window: usize,
         keep_alive: KeepAlive,
-    ) -> Result<Arc<ChatModel>, EngineError> {
+    ) -> Result<(Arc<ChatModel>, Ticket), EngineError> {
         if weights.is_none() {
             self.make_room();
         }
@@ -120,7 +155,7 @@ impl Models {
                 Some(model) => Source::Model(model),
                 None => whole(path)?,
             };
-            let runner = Runner::load(source, window, keep_alive, &options)?;
+            let (runner, ticket) = Runner::load(source, window, keep_alive, &options)?;
             let model = runner.model().ok_or(EngineError::ShuttingDown)?;
             let template = chat_template(&model, &manifest, &options)?;
             tracing::info!(
@@ -129,11 +164,12 @@ impl Models {
                 seconds = began.elapsed().as_secs_f64(),
                 "model loaded"
             );
-            Ok(Arc::new(ChatModel {
+            let model = ChatModel {
                 manifest,
                 template,
                 runner,
-            }))
+            };
+            Ok((Arc::new(model), ticket))
         })
         .await
         .map_err(|error| EngineError::Internal(error.to_string()))?
@@ -184,7 +220,8 @@ impl Models {
 
     /// Ends every thread. What is in hand fails with [`EngineError::ShuttingDown`]. Blocks for one step.
     pub(crate) fn shutdown(&self) {
-        let running = self.running();
+        let mut running = self.running();
+        running.extend(self.retiring());
         for model in &running {
             model.runner.stop();
         }

@@ -44,6 +44,8 @@ pub(crate) enum Started {
 /// An answer on its way. Dropping it stops it.
 pub(crate) struct Answer {
     events: UnboundedReceiver<Event>,
+    /// A model that another has replaced stays as long as an answer comes from it.
+    _model: Arc<ChatModel>,
     ready: Option<Event>,
     arrived: Instant,
     load: Duration,
@@ -137,7 +139,7 @@ impl Inner {
         let Some(input) = call.input else {
             return self.only_load(manifest, window, keep_alive, arrived).await;
         };
-        let (model, ticket) = self.claim(&manifest, window, keep_alive).await?;
+        let (model, ticket) = self.claim(manifest, window, keep_alive).await?;
         let load = arrived.elapsed();
         let room = Room::new(window.min(model.runner.window()), &options);
         let prompt = {
@@ -153,6 +155,7 @@ impl Inner {
         let (events, receiver) = unbounded_channel();
         let mut answer = Answer {
             events: receiver,
+            _model: Arc::clone(&model),
             ready: None,
             arrived,
             load,
@@ -186,24 +189,14 @@ impl Inner {
     /// The model in memory and a place in its queue.
     async fn claim(
         &self,
-        manifest: &Manifest,
+        manifest: Manifest,
         window: usize,
         keep_alive: KeepAlive,
     ) -> Result<(Arc<ChatModel>, Ticket), EngineError> {
-        // A model may leave memory between loading and asking; not twice in a row unless we are shutting down.
-        for _ in 0..3 {
-            if self.closing.is_cancelled() {
-                break;
-            }
-            let model = self
-                .models
-                .get(manifest.clone(), window, keep_alive)
-                .await?;
-            if let Some(ticket) = model.runner.ticket()? {
-                return Ok((model, ticket));
-            }
+        if self.closing.is_cancelled() {
+            return Err(EngineError::ShuttingDown);
         }
-        Err(EngineError::ShuttingDown)
+        self.models.get(manifest, window, keep_alive).await
     }
 
     async fn only_load(
@@ -217,7 +210,11 @@ impl Inner {
             self.models.unload(&manifest.name);
             return Ok(Started::Idle(DoneReason::Unload, Metrics::default()));
         }
-        self.models.get(manifest, window, keep_alive).await?;
+        match self.claim(manifest, window, keep_alive).await {
+            // A full queue is that of a loaded model.
+            Ok(_) | Err(EngineError::Busy) => {}
+            Err(error) => return Err(error),
+        }
         let took = nanos(arrived.elapsed());
         Ok(Started::Idle(
             DoneReason::Load,

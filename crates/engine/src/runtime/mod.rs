@@ -64,7 +64,8 @@ pub(crate) enum Source {
 }
 
 impl Runner {
-    /// Loads a model and starts its thread. Blocks: seconds for large models.
+    /// Loads a model and starts its thread, with a first place in its queue: until that is given back, the model
+    /// stays. Blocks: seconds for large models.
     ///
     /// # Errors
     /// The file cannot be loaded, or there is no memory for its context.
@@ -73,7 +74,7 @@ impl Runner {
         window: usize,
         keep_alive: KeepAlive,
         options: &EngineOptions,
-    ) -> Result<Arc<Self>, EngineError> {
+    ) -> Result<(Arc<Self>, Ticket), EngineError> {
         let backend = backend()?;
         let model = match source {
             Source::Model(model) => model,
@@ -82,6 +83,7 @@ impl Runner {
         let trained = usize::try_from(model.n_ctx_train()).unwrap_or(usize::MAX);
         let window = window.min(trained).max(1);
         let shared = Shared::new(options.parallel + options.max_queue, keep_alive);
+        let ticket = shared.take()?.ok_or(EngineError::ShuttingDown)?;
         let (commands, inbox) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
         let weak = Arc::downgrade(&model);
@@ -98,7 +100,7 @@ impl Runner {
         is_ready
             .recv()
             .map_err(|_| EngineError::Internal("the model's thread died".to_owned()))??;
-        Ok(Arc::new(Self {
+        let runner = Self {
             model: weak,
             window,
             trained,
@@ -106,7 +108,8 @@ impl Runner {
             shared,
             commands,
             thread: Mutex::new(Some(thread)),
-        }))
+        };
+        Ok((Arc::new(runner), ticket))
     }
 
     /// The weights and the vocabulary; `None` when they have left memory.
@@ -210,6 +213,15 @@ fn load_model(backend: &LlamaBackend, path: &Path) -> Result<LlamaModel, EngineE
     })
 }
 
+/// However the thread ends, the next request finds that another must be loaded.
+struct Refuse(Arc<Shared>);
+
+impl Drop for Refuse {
+    fn drop(&mut self) {
+        self.0.refuse();
+    }
+}
+
 /// Most prompt tokens of one step, whatever its time.
 const MAX_BATCH: usize = 512;
 
@@ -237,6 +249,7 @@ fn compute(
     shared: Arc<Shared>,
     ready: &mpsc::Sender<Result<(), EngineError>>,
 ) {
+    let _at_the_end = Refuse(Arc::clone(&shared));
     let context = {
         let _one_at_a_time = CONTEXT.lock().unwrap_or_else(PoisonError::into_inner);
         model.new_context(backend, context_params(window, options))
@@ -258,5 +271,23 @@ fn compute(
                 reason: error.to_string(),
             }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_dies_takes_no_more_jobs() {
+        let shared = Shared::new(1, KeepAlive::Forever);
+        let held = Refuse(Arc::clone(&shared));
+        let died = std::thread::spawn(move || {
+            let _at_the_end = held;
+            panic!("as a fault in a model's thread would");
+        })
+        .join();
+        assert!(died.is_err());
+        assert!(shared.take().unwrap().is_none());
     }
 }

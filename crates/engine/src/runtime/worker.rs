@@ -69,6 +69,7 @@ pub(super) struct Worker<'m> {
     outputs: Vec<(usize, i32)>,
 }
 
+const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 const FIRST_CHUNK: usize = 32;
 const SMALLEST_CHUNK: usize = 4;
 /// Where answers must be reproducible, the clock may not decide how a prompt is cut.
@@ -164,7 +165,12 @@ impl<'m> Worker<'m> {
                 .map_err(|_| RecvTimeoutError::Disconnected),
             Some(deadline) => self
                 .commands
-                .recv_timeout(deadline.saturating_duration_since(Instant::now())),
+                // A model that is not to be kept waits for the job of the place given out: not by spinning.
+                .recv_timeout(
+                    deadline
+                        .saturating_duration_since(Instant::now())
+                        .max(SHORTEST_WAIT),
+                ),
         };
         match command {
             Ok(Command::Run(job)) => Some(job),

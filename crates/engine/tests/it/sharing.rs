@@ -153,3 +153,30 @@ async fn shutting_down_ends_answers_with_an_error_record() {
     let (status, _) = server.call("/api/chat", &chat(user("Hi"), json!({}))).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test]
+async fn a_larger_window_does_not_end_an_answer_in_hand() {
+    let server = Server::start(|options| options.num_ctx = 256);
+    let mut story = Stream::new(server.post("/api/chat", &endless()).await);
+    story.next().await.unwrap();
+    for window in [300, 301, 302] {
+        let question = json!({"options": {"num_ctx": window}});
+        let answer = server.chat(capital("France"), question).await;
+        assert!(content(&answer).contains("Paris"), "{answer}");
+        let loaded = server.get("/api/ps").await;
+        assert_eq!(loaded["models"][0]["context_length"], 512, "{loaded}");
+    }
+    let last = story.all().await.pop().unwrap();
+    assert_eq!(last["done"], true, "{last}");
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_kept_answers_once() {
+    let server = Server::start(|_| {});
+    for _ in 0..2 {
+        let answer = server
+            .chat(capital("France"), json!({"keep_alive": 0}))
+            .await;
+        assert!(content(&answer).contains("Paris"), "{answer}");
+    }
+}
