@@ -7,6 +7,11 @@ pub(crate) struct Utf8Joiner {
 }
 
 impl Utf8Joiner {
+    /// Whether no half character is held back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Adds the bytes of one token and appends to `out` what is whole. Bytes that can never become a
     /// character are replaced by U+FFFD.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut String) {

@@ -35,7 +35,13 @@ pub(super) struct Task {
     reused: usize,
     began: Instant,
     first: Option<Instant>,
-    unreported: Vec<i32>,
+    /// Tokens not reported yet, each with the length of the answer's text up to its end, if that is known.
+    unreported: Vec<(i32, Option<usize>)>,
+    /// Length of the text of all tokens, and of what was sent, bytes.
+    joined: usize,
+    sent: usize,
+    /// Text that may be shown but is only a part of its token's.
+    part: String,
     piece: Vec<u8>,
 }
 
@@ -55,6 +61,9 @@ impl Task {
             began: Instant::now(),
             first: None,
             unreported: Vec::new(),
+            joined: 0,
+            sent: 0,
+            part: String::new(),
             piece: Vec::with_capacity(32),
         }
     }
@@ -76,46 +85,83 @@ impl Task {
         let mut shown = String::new();
         if vocab.is_eog(token) {
             self.stops.finish(&mut shown);
-            self.show(shown);
+            self.show_rest(&shown);
             return Some(Finish::Stop);
         }
         self.generated += 1;
         self.last = Some(token);
-        self.unreported.push(token.0);
         self.piece.clear();
         vocab.token_to_piece_into(token, &mut self.piece, false, None);
         let mut text = String::new();
         self.joiner.push(&self.piece, &mut text);
+        self.count(token, text.len());
         if self.stops.push(&text, &mut shown) {
-            self.show(shown);
+            self.show_rest(&shown);
             return Some(Finish::Stop);
         }
         if self.generated >= self.job.max_tokens || cached + 1 >= self.job.window {
             self.stops.finish(&mut shown);
-            self.show(shown);
+            self.show_rest(&shown);
             return Some(Finish::Length);
         }
-        self.show(shown);
+        self.show(&shown);
         self.next = Some(token);
         None
     }
 
-    fn show(&mut self, text: String) {
-        if text.is_empty() {
+    /// Notes a token and how much text it made whole.
+    fn count(&mut self, token: LlamaToken, text: usize) {
+        self.joined += text;
+        if !self.job.report_tokens {
             return;
         }
-        let tokens = if self.job.report_tokens {
-            std::mem::take(&mut self.unreported)
-        } else {
-            self.unreported.clear();
-            Vec::new()
-        };
+        self.unreported.push((token.0, None));
+        if self.joiner.is_empty() {
+            for (_, end) in self.unreported.iter_mut().rev() {
+                if end.is_some() {
+                    break;
+                }
+                *end = Some(self.joined);
+            }
+        }
+    }
+
+    /// Sends what may be shown. With reported tokens, only the text of whole tokens, so that who goes on from
+    /// these tokens neither lacks a character nor has one twice.
+    fn show(&mut self, text: &str) {
+        self.part.push_str(text);
+        if !self.job.report_tokens {
+            let all = self.part.len();
+            return self.send(all, 0);
+        }
+        let shown = self.sent + self.part.len();
+        let whole = self
+            .unreported
+            .iter()
+            .map_while(|(_, end)| end.filter(|end| *end <= shown));
+        let (tokens, end) = whole.fold((0, self.sent), |(count, _), end| (count + 1, end));
+        self.send(end - self.sent, tokens);
+    }
+
+    /// Sends everything: the answer is complete.
+    fn show_rest(&mut self, text: &str) {
+        self.part.push_str(text);
+        self.send(self.part.len(), self.unreported.len());
+    }
+
+    fn send(&mut self, bytes: usize, tokens: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.sent += bytes;
+        let text = self.part.drain(..bytes).collect();
+        let tokens = self.unreported.drain(..tokens).map(|(id, _)| id).collect();
         // A receiver that is gone is noticed before the next step.
         let _ = self.job.events.send(Event::Text { text, tokens });
     }
 
     /// Sends the last event.
-    pub(super) fn finish(mut self, finish: Finish, cached: &[LlamaToken]) {
+    pub(super) fn finish(self, finish: Finish, cached: &[LlamaToken]) {
         let now = Instant::now();
         let first = self.first.unwrap_or(now);
         let mut context: Vec<i32> = cached.iter().map(|token| token.0).collect();
@@ -124,9 +170,6 @@ impl Task {
         {
             context.push(last.0);
         }
-        if !self.job.report_tokens {
-            self.unreported.clear();
-        }
         let outcome = Outcome {
             finish,
             prompt_tokens: self.job.prompt.len() as u64,
@@ -134,7 +177,7 @@ impl Task {
             prompt_nanos: nanos(first - self.began),
             eval_tokens: self.generated as u64,
             eval_nanos: nanos(now - first),
-            tokens: self.unreported,
+            tokens: self.unreported.iter().map(|(id, _)| *id).collect(),
             context,
         };
         let _ = self.job.events.send(Event::Done(outcome));

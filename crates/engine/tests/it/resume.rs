@@ -36,9 +36,16 @@ async fn an_answer_cut_anywhere_goes_on_as_if_nothing_had_happened() {
     for options in [
         json!({"num_predict": 40}),
         json!({"num_predict": 40, "temperature": 1.0, "seed": 9, "repeat_penalty": 1.1}),
+        // Ends of words are withheld until it is clear that none of these follows.
+        json!({"num_predict": 40, "stop": ["e\u{1}", "s\u{1}", "r\u{1}", "d a\u{1}"]}),
+        // Characters of several tokens each.
+        json!({"num_predict": 40, "temperature": 2.0, "top_k": 0, "top_p": 1.0, "seed": 4}),
     ] {
         let (whole, pieces) = undisturbed(&server, &options).await;
-        for cut in [1, 7, 20, 33] {
+        for cut in [1, 2, 4, 7, 12, 20, 33]
+            .into_iter()
+            .filter(|cut| *cut < pieces.len())
+        {
             let before: String = pieces[..cut]
                 .iter()
                 .map(|(text, _)| text.as_str())
