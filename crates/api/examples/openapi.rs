@@ -1,9 +1,7 @@
-//! Writes the OpenAPI document to `api/openapi.json`, or to the file named.
+//! Prints the OpenAPI document; `make generate` keeps it in `api/openapi.json`.
 
-use std::{env, fs, io};
+use std::io::{self, Write as _};
 
 fn main() -> io::Result<()> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../api/openapi.json");
-    let path = env::args().nth(1).unwrap_or_else(|| default.to_owned());
-    fs::write(path, jarvis_api::document())
+    io::stdout().write_all(jarvis_api::document().as_bytes())
 }

@@ -8,7 +8,7 @@ fn the_committed_document_is_the_codes_own() {
     let committed = std::fs::read_to_string(path).unwrap();
     assert!(
         committed == jarvis_api::document(),
-        "api/openapi.json is out of date: run `cargo run -p jarvis-api --example openapi`"
+        "api/openapi.json is out of date: run `make generate`"
     );
 }
 
