@@ -138,6 +138,8 @@ pub struct Options {
     pub rate_per_email: RateOptions,
     /// Largest message, in bytes.
     pub message_bytes: usize,
+    /// Largest answer, in bytes: what a model that finds no end is cut off at.
+    pub answer_bytes: usize,
     /// Largest request body or WebSocket message, in bytes.
     pub body_bytes: usize,
     /// What every conversation is told first.
@@ -176,6 +178,7 @@ impl Options {
                 refill: Duration::from_secs(6),
             },
             message_bytes: 64 * 1024,
+            answer_bytes: 1024 * 1024,
             body_bytes: 1024 * 1024,
             system_prompt: None,
             default_model: None,

@@ -235,7 +235,7 @@ impl Maker<'_> {
                     self.writer.queued(QueuePlace { position, eta_ms });
                 }
                 Some(Ok(ChatEvent::Text(mut text))) => {
-                    next = gather(&mut text, &mut stream);
+                    next = gather(&mut text, &mut stream, self.app.options.answer_bytes);
                     if let Some(ending) = self.show(&text).await {
                         return Ok(ending);
                     }
@@ -261,8 +261,21 @@ impl Maker<'_> {
         }
     }
 
-    /// Logs and shows text; an ending if that cannot go on.
+    /// Logs and shows text, as far as an answer may go; an ending if that cannot go on.
     async fn show(&mut self, text: &str) -> Option<Ending> {
+        let limit = self.app.options.answer_bytes;
+        let room = limit.saturating_sub(self.writer.offset());
+        let fitting = &text[..text.floor_char_boundary(room)];
+        if let Some(ending) = self.show_fitting(fitting).await {
+            return Some(ending);
+        }
+        (fitting.len() < text.len()).then(|| {
+            let message = format!("the answer was cut off at {limit} bytes");
+            Ending::Broken(error("answer_too_long", &message))
+        })
+    }
+
+    async fn show_fitting(&mut self, text: &str) -> Option<Ending> {
         if let Err(cause) = self.writer.append(text) {
             return Some(Ending::Broken(log_error(&cause)));
         }
@@ -294,7 +307,7 @@ impl Maker<'_> {
     }
 }
 
-/// Adds what has arrived meanwhile to `text`; the first event that is no text, if there is one.
+/// Adds what has arrived meanwhile to `text`, up to about `limit` bytes; the first event that is no text, if there is one.
 #[expect(
     clippy::option_option,
     reason = "nothing yet and the stream's end are two different things"
@@ -302,13 +315,15 @@ impl Maker<'_> {
 fn gather(
     text: &mut String,
     stream: &mut ChatStream,
+    limit: usize,
 ) -> Option<Option<Result<ChatEvent, ChatError>>> {
-    loop {
+    while text.len() <= limit {
         match stream.next().now_or_never()? {
             Some(Ok(ChatEvent::Text(more))) => text.push_str(&more),
             other => return Some(other),
         }
     }
+    None
 }
 
 fn millis(span: Duration) -> u64 {

@@ -114,6 +114,52 @@ async fn a_refusal_fails_the_answer_with_the_nodes_words() {
     assert_eq!(told, ["q", "again"]);
 }
 
+/// A model that finds no end is cut off, at a whole character.
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let mut options = crate::server::options();
+    options.answer_bytes = 10;
+    let world = World::start_with(options).await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    world.node.script([Step::text("0123456789")]);
+    let sent = ana.send(&conversation, "q").await;
+    let ended = ana.ended(sent["generation_id"].as_str().unwrap()).await;
+    assert_eq!(
+        (&ended["text"], &ended["status"]),
+        (&json!("0123456789"), &json!("done")),
+        "what fits is whole"
+    );
+    world
+        .node
+        .script([Step::text("012345"), Step::text("678é9"), Step::Stall]);
+    let sent = ana.send(&conversation, "q").await;
+    let generation = sent["generation_id"].as_str().unwrap();
+    let (text, end) = ana.events(generation, None).await.rest("").await;
+    assert_eq!(
+        text, "012345678",
+        "the é would begin inside and end outside"
+    );
+    let end = end.unwrap();
+    assert_eq!(
+        (end.name.as_str(), &end.data["reason"]),
+        ("interrupted", &json!("answer_too_long"))
+    );
+    let kept = ana
+        .get(&format!("/api/v1/generations/{generation}"))
+        .await
+        .ok();
+    assert_eq!(
+        (&kept["text"], &kept["status"], &kept["error"]["code"]),
+        (
+            &json!("012345678"),
+            &json!("interrupted"),
+            &json!("answer_too_long")
+        )
+    );
+    assert_eq!(world.node.requests().len(), 2, "no node is asked to go on");
+}
+
 #[tokio::test]
 async fn without_any_node_questions_are_refused_and_nothing_is_kept() {
     let mut world = World::prepare(crate::server::options()).await;
