@@ -1,5 +1,7 @@
 //! From a conversation to the text the model was trained to go on from.
 
+use std::io;
+
 use jarvis_domain::Clock;
 use jarvis_protocol::ollama::Message;
 use minijinja::{
@@ -13,6 +15,9 @@ use crate::error::EngineError;
 const PLAIN: &str = "{% for message in messages %}{{ message.content }}{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}";
 /// Instructions a template may run, far beyond any real one, so that a hostile file cannot hang a request.
 const FUEL: u64 = 5_000_000;
+
+/// Most text a template may write, bytes: more than any window holds.
+const MOST_TEXT: usize = 4 << 20;
 
 /// A model's chat template, compiled.
 #[derive(Debug)]
@@ -77,16 +82,51 @@ impl ChatTemplate {
         self.environment
             .get_template("chat")
             .and_then(|template| {
-                template.render(context! {
-                    messages => Value::from(Serde(messages)),
-                    tools => tools,
-                    enable_thinking => think,
-                    add_generation_prompt => true,
-                    bos_token => self.bos.as_str(),
-                    eos_token => self.eos.as_str(),
-                })
+                let mut out = Bounded(Vec::new());
+                let written = template.render_captured_to(
+                    context! {
+                        messages => Value::from(Serde(messages)),
+                        tools => tools,
+                        enable_thinking => think,
+                        add_generation_prompt => true,
+                        bos_token => self.bos.as_str(),
+                        eos_token => self.eos.as_str(),
+                    },
+                    &mut out,
+                );
+                if let Err(error) = written {
+                    return Err(match error.kind() {
+                        ErrorKind::WriteFailure => too_long(),
+                        _ => error,
+                    });
+                }
+                String::from_utf8(out.0).map_err(|_| too_long())
             })
             .map_err(|error| EngineError::Template(reason(&error)))
+    }
+}
+
+fn too_long() -> Error {
+    Error::new(
+        ErrorKind::InvalidOperation,
+        "the conversation becomes too long a text: at most 4 MiB",
+    )
+}
+
+/// Takes text up to [`MOST_TEXT`].
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MOST_TEXT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -138,6 +178,14 @@ mod tests {
         let source =
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         assert!(render(Some(source), &[]).is_err());
+    }
+
+    #[test]
+    fn a_template_that_writes_without_measure_is_stopped() {
+        let source = "{% for a in range(9999) %}{{ messages[0].content }}{% endfor %}";
+        let error =
+            render(Some(source), &[Message::new(Role::User, "x".repeat(1000))]).unwrap_err();
+        assert!(error.to_string().contains("4 MiB"), "{error}");
     }
 
     #[test]
