@@ -22,8 +22,11 @@ use bert::Bert;
 
 /// Tokens of a text that count; the model was made for this many.
 const WINDOW: usize = 256;
-/// Texts computed together. Between two groups a client that left is noticed.
+/// Texts computed together. Between two groups others have their turn and a client that left is noticed.
 const GROUP: usize = 16;
+
+/// Most texts of one request.
+const MOST_TEXTS: usize = 4096;
 
 /// A model in memory.
 struct Encoder {
@@ -65,7 +68,7 @@ pub(crate) struct Embedders {
     loaded: Arc<Mutex<HashMap<String, Loaded>>>,
     loading: tokio::sync::Mutex<()>,
     places: Semaphore,
-    computing: Semaphore,
+    computing: Arc<Semaphore>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -82,7 +85,7 @@ impl Embedders {
             loaded: Arc::default(),
             loading: tokio::sync::Mutex::default(),
             places: Semaphore::new(options.parallel + options.max_queue),
-            computing: Semaphore::new(1),
+            computing: Arc::new(Semaphore::new(1)),
             tasks,
             closing,
         }
@@ -91,7 +94,7 @@ impl Embedders {
     /// The vectors of some texts; of none, the model is only loaded (or unloaded).
     ///
     /// # Errors
-    /// Not an embedding model; a text that is too long and may not be cut; the queue is full.
+    /// Not an embedding model; too many texts; a text that is too long and may not be cut; the queue is full.
     pub(crate) async fn embed(
         &self,
         manifest: Manifest,
@@ -105,6 +108,12 @@ impl Embedders {
                 what: "embeddings",
             });
         }
+        if texts.len() > MOST_TEXTS {
+            return Err(EngineError::BadRequest(format!(
+                "too many texts in one request: {}, at most {MOST_TEXTS}",
+                texts.len()
+            )));
+        }
         let _place = self.places.try_acquire().map_err(|_| EngineError::Busy)?;
         let began = Instant::now();
         let name = manifest.name.clone();
@@ -113,20 +122,7 @@ impl Embedders {
         let result = if texts.is_empty() {
             Ok((Vec::new(), 0))
         } else {
-            let _turn = self
-                .computing
-                .acquire()
-                .await
-                .map_err(|_| EngineError::ShuttingDown)?;
-            // Closed when the caller is gone; the computation looks at it between two groups.
-            let (sender, result) = tokio::sync::oneshot::channel();
-            self.tasks.spawn_blocking(move || {
-                let done = encode(&encoder, &texts, truncate, || sender.is_closed());
-                let _ = sender.send(done);
-            });
-            result
-                .await
-                .map_err(|_| EngineError::Internal("the embedding broke off".to_owned()))?
+            self.compute(encoder, texts, truncate).await
         };
         self.keep(&name, keep_alive);
         let (vectors, tokens) = result?;
@@ -135,6 +131,62 @@ impl Embedders {
             tokens,
             load,
         })
+    }
+
+    /// Group by group, so that others have their turn between two of them, and who has left ends it.
+    async fn compute(
+        &self,
+        encoder: Arc<Encoder>,
+        texts: Vec<String>,
+        truncate: bool,
+    ) -> Result<(Vec<Vec<f32>>, u64), EngineError> {
+        let reader = Arc::clone(&encoder);
+        let inputs = self
+            .apart(move |left| read(&reader, &texts, truncate, left))
+            .await?;
+        let inputs = Arc::new(inputs);
+        let tokens = inputs.iter().map(|ids| ids.len() as u64).sum();
+        // Texts of like length together: little is computed for padding.
+        let mut order: Vec<usize> = (0..inputs.len()).collect();
+        order.sort_by_key(|at| inputs[*at].len());
+        let mut vectors = vec![Vec::new(); inputs.len()];
+        for group in order.chunks(GROUP) {
+            let turn = Arc::clone(&self.computing)
+                .acquire_owned()
+                .await
+                .map_err(|_| EngineError::ShuttingDown)?;
+            let (encoder, inputs) = (Arc::clone(&encoder), Arc::clone(&inputs));
+            let places = group.to_vec();
+            let results = self
+                .apart(move |_| {
+                    let _turn = turn;
+                    let ids: Vec<&[u32]> = places.iter().map(|at| inputs[*at].as_slice()).collect();
+                    encoder
+                        .bert
+                        .embed(&ids)
+                        .map_err(|error| EngineError::Internal(format!("embedding: {error}")))
+                })
+                .await?;
+            for (at, vector) in group.iter().zip(results) {
+                vectors[*at] = vector;
+            }
+        }
+        Ok((vectors, tokens))
+    }
+
+    /// Runs something off the async threads. It can ask whether its caller has left.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let (sender, result) = tokio::sync::oneshot::channel();
+        self.tasks.spawn_blocking(move || {
+            let done = work(&|| sender.is_closed());
+            let _ = sender.send(done);
+        });
+        result
+            .await
+            .map_err(|_| EngineError::Internal("the embedding broke off".to_owned()))?
     }
 
     async fn get(&self, manifest: Manifest) -> Result<Arc<Encoder>, EngineError> {
@@ -261,35 +313,18 @@ fn open_tokenizer(path: &std::path::Path) -> Result<Tokenizer, String> {
     Ok(tokenizer)
 }
 
-fn encode(
+/// The tokens of each text, as far as anybody waits for them.
+fn read(
     encoder: &Encoder,
     texts: &[String],
     truncate: bool,
-    abandoned: impl Fn() -> bool,
-) -> Result<(Vec<Vec<f32>>, u64), EngineError> {
-    let mut inputs = Vec::with_capacity(texts.len());
-    for text in texts {
-        inputs.push(token_ids(encoder, text, truncate)?);
-    }
-    let tokens = inputs.iter().map(|ids| ids.len() as u64).sum();
-    // Texts of like length together: little is computed for padding.
-    let mut order: Vec<usize> = (0..inputs.len()).collect();
-    order.sort_by_key(|at| inputs[*at].len());
-    let mut vectors = vec![Vec::new(); inputs.len()];
-    for group in order.chunks(GROUP) {
-        if abandoned() {
-            break;
-        }
-        let ids: Vec<&[u32]> = group.iter().map(|at| inputs[*at].as_slice()).collect();
-        let results = encoder
-            .bert
-            .embed(&ids)
-            .map_err(|error| EngineError::Internal(format!("embedding: {error}")))?;
-        for (at, vector) in group.iter().zip(results) {
-            vectors[*at] = vector;
-        }
-    }
-    Ok((vectors, tokens))
+    left: &dyn Fn() -> bool,
+) -> Result<Vec<Vec<u32>>, EngineError> {
+    texts
+        .iter()
+        .take_while(|_| !left())
+        .map(|text| token_ids(encoder, text, truncate))
+        .collect()
 }
 
 fn token_ids(encoder: &Encoder, text: &str, truncate: bool) -> Result<Vec<u32>, EngineError> {
