@@ -49,6 +49,15 @@ impl<K: Eq + Hash> Limiter<K> {
         *full = now + missing + self.options.refill;
         Ok(())
     }
+
+    /// Gives back a try that was a rightful one.
+    pub(crate) fn give_back(&self, key: &K) {
+        let now = self.clock.now();
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(full) = full_at.get_mut(key) {
+            *full = now + full.since(now).saturating_sub(self.options.refill);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +79,16 @@ mod tests {
         assert_eq!(limiter.take("b"), Ok(()), "another key has its own bucket");
         clock.advance(Duration::from_secs(10));
         assert_eq!(limiter.take("a"), Ok(()));
+        assert!(limiter.take("a").is_err());
+        limiter.give_back(&"a");
+        assert_eq!(limiter.take("a"), Ok(()));
+        assert_eq!(limiter.take("a"), Err(Duration::from_secs(10)));
+        for _ in 0..9 {
+            limiter.give_back(&"a");
+        }
+        for _ in 0..3 {
+            assert_eq!(limiter.take("a"), Ok(()), "never more than the burst");
+        }
         assert!(limiter.take("a").is_err());
     }
 

@@ -132,7 +132,7 @@ pub struct Options {
     pub refresh_token_lifetime: Duration,
     /// What one password hash costs.
     pub password_cost: PasswordCost,
-    /// Sign-ins and registrations from one address.
+    /// Registrations, sign-ins, sign-outs and failed renewals from one address.
     pub rate_per_address: RateOptions,
     /// Sign-ins with one e-mail address.
     pub rate_per_email: RateOptions,

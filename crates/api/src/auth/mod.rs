@@ -80,6 +80,12 @@ impl Origin {
             "this request does not come from a page of this installation",
         ))
     }
+
+    /// Takes one of the tries that an address has.
+    fn take_try(&self, app: &App) -> Result<(), Problem> {
+        let address = &app.limits.address;
+        address.take(self.client).map_err(Problem::too_many)
+    }
 }
 
 /// A new account.
@@ -128,10 +134,7 @@ pub(crate) async fn register(
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, Problem> {
     origin.must_be_ours()?;
-    app.limits
-        .address
-        .take(origin.client)
-        .map_err(Problem::too_many)?;
+    origin.take_try(&app)?;
     let email = email(&request.email)?;
     Passwords::check(&request.password)?;
     let right = right_to_register(&app, &request).await?;
@@ -235,10 +238,7 @@ pub(crate) async fn login(
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, Problem> {
     origin.must_be_ours()?;
-    app.limits
-        .address
-        .take(origin.client)
-        .map_err(Problem::too_many)?;
+    origin.take_try(&app)?;
     // What cannot be an address has no account: the same answer, for the same work.
     let email: Option<Email> = request.email.parse().ok();
     if let Some(email) = &email {
@@ -318,6 +318,7 @@ pub(crate) async fn refresh(
     let Some(old) = refresh::from_cookies(&headers) else {
         return Err(signed_out());
     };
+    origin.take_try(&app)?;
     let new = random_token()?;
     let (old_hash, new_hash) = (hash_token(old), hash_token(&new));
     let writer = app.clone();
@@ -336,6 +337,8 @@ pub(crate) async fn refresh(
         .await??;
     match rotation {
         Rotation::Rotated { session, user } => {
+            // Many who are signed in may share an address: only what fails counts.
+            app.limits.address.give_back(&origin.client);
             let access = app.tokens.issue(user, session)?;
             Ok(granted(&app, StatusCode::OK, access, &new, origin.https))
         }
@@ -362,6 +365,7 @@ pub(crate) async fn logout(
 ) -> Result<Response, Problem> {
     origin.must_be_ours()?;
     if let Some(token) = refresh::from_cookies(&headers) {
+        origin.take_try(&app)?;
         let token_hash = hash_token(token);
         let writer = app.clone();
         app.shielded(async move {

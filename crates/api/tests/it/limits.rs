@@ -61,3 +61,30 @@ async fn one_account_may_be_tried_so_often_from_anywhere() {
         .is_problem(429, "too_many_requests");
     assert_eq!(login("ben@example.org", PASSWORD).await.status, 200);
 }
+
+/// Guessing refresh tokens is bounded; those who are signed in renew theirs as often as they like.
+#[tokio::test]
+async fn renewals_that_fail_and_sign_outs_are_counted() {
+    for path in ["/api/v1/auth/refresh", "/api/v1/auth/logout"] {
+        let mut options = options();
+        options.rate_per_address = rate(4);
+        let world = World::start_with(options).await;
+        let mut ana = world.user("ana@example.org").await;
+        for _ in 0..6 {
+            assert_eq!(ana.renew().await.status, 200);
+        }
+        let guess = async || {
+            let cookie = [("cookie", "jarvis_refresh=guess")];
+            let anonymous = world.anonymous();
+            anonymous
+                .request(hyper::Method::POST, path, &cookie, "")
+                .await
+        };
+        for _ in 0..3 {
+            assert_ne!(guess().await.status, 429);
+        }
+        guess().await.is_problem(429, "too_many_requests");
+        world.clock.advance(Duration::from_mins(1));
+        assert_eq!(ana.renew().await.status, 200);
+    }
+}

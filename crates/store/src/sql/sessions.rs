@@ -92,14 +92,15 @@ impl Db {
         Ok(Rotation::Rotated { session, user })
     }
 
-    /// Ends the sign-in that a refresh token belongs to, and names it; `None` for an unknown token.
+    /// Ends the sign-in that a refresh token belongs to, and names it; `None` for an unknown token, and for one whose sign-in
+    /// has ended before.
     pub async fn revoke_session_of(
         &self,
         token_hash: &str,
         now: Timestamp,
     ) -> Result<Option<SessionId>, StoreError> {
         let row = sqlx::query(
-            "UPDATE sessions SET revoked_at = COALESCE(revoked_at, $1) WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = $2) RETURNING id",
+            "UPDATE sessions SET revoked_at = $1 WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = $2) AND revoked_at IS NULL RETURNING id",
         )
         .bind(now.micros())
         .bind(token_hash)

@@ -143,5 +143,10 @@ async fn expired_unknown_and_signed_out_tokens_are_refused() {
             .unwrap(),
         Rotation::Refused
     );
+    assert_eq!(
+        db.revoke_session_of("out", NOW).await.unwrap(),
+        None,
+        "it ends once"
+    );
     assert_eq!(db.revoke_session_of("never", NOW).await.unwrap(), None);
 }
