@@ -26,8 +26,9 @@ pub(crate) struct Prompt {
 /// What is asked.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
-    /// A conversation.
+    /// A conversation, after the tokens of an earlier call.
     Chat {
+        context: Vec<i32>,
         messages: Vec<Message>,
         tools: Vec<Value>,
         think: Option<bool>,
@@ -89,6 +90,7 @@ pub(crate) fn build(
             (tokens, None)
         }
         Input::Chat {
+            context,
             mut messages,
             tools,
             think,
@@ -99,11 +101,13 @@ pub(crate) fn build(
                 }
                 _ => None,
             };
+            let mut tokens = known(&vocab, &context)?;
             let render = |messages: &[Message]| {
                 let text = template.render(messages, &tools, think)?;
-                Ok(tokenize(&vocab, &text, true))
+                Ok(tokenize(&vocab, &text, context.is_empty()))
             };
-            (fit(&vocab, messages, room.prompt, render)?, opening)
+            tokens.extend(fit(&vocab, messages, room.prompt, render)?);
+            (tokens, opening)
         }
     };
     cut_middle(&mut tokens, room);
@@ -134,6 +138,7 @@ fn fit(
     limit: usize,
     render: impl Fn(&[Message]) -> Result<Vec<LlamaToken>, EngineError>,
 ) -> Result<Vec<LlamaToken>, EngineError> {
+    far_too_long(&mut messages, limit);
     loop {
         let tokens = render(&messages)?;
         if tokens.len() <= limit {
@@ -151,6 +156,22 @@ fn fit(
         if messages.len() == before {
             return Ok(tokens);
         }
+    }
+}
+
+/// Bytes of a token that are not exceeded by any text worth reading.
+const MOST_BYTES_OF_TOKEN: usize = 64;
+
+/// Leaves out, by their bytes alone, the turns that cannot find room: reading them as tokens first would take long.
+fn far_too_long(messages: &mut Vec<Message>, limit: usize) {
+    let sizes: Vec<usize> = messages
+        .iter()
+        .map(|message| message.content.len())
+        .collect();
+    let total: usize = sizes.iter().sum();
+    let most = limit.saturating_mul(MOST_BYTES_OF_TOKEN);
+    if total > most {
+        leave_out(messages, total - most, &sizes);
     }
 }
 
@@ -252,6 +273,18 @@ mod tests {
         assert_eq!(left(&roles, 9_999), ["0", "5"]);
         assert_eq!(left(&[U], 9_999), ["0"]);
         assert_eq!(left(&[], 1), Vec::<String>::new());
+    }
+
+    #[test]
+    fn turns_far_beyond_the_window_go_unread() {
+        let mut messages: Vec<_> = (0..10)
+            .map(|at| Message::new(Role::User, at.to_string().repeat(64)))
+            .collect();
+        far_too_long(&mut messages, 10);
+        assert_eq!(messages.len(), 10);
+        far_too_long(&mut messages, 3);
+        assert_eq!(messages.len(), 3);
+        assert!(messages[2].content.starts_with('9'));
     }
 
     #[test]

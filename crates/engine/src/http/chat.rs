@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Inner,
+    catalog::Manifest,
     error::EngineError,
     prompt::Input,
     service::{Answer, Call, Piece, Started},
@@ -58,8 +59,10 @@ async fn call(inner: &Inner, request: ChatRequest) -> Result<Call, EngineError> 
             });
         }
         let manifest = inner.manifest(&request.model).await?;
+        can_chat(&manifest)?;
         with_system(&mut messages, manifest.system);
         Some(Input::Chat {
+            context: Vec::new(),
             messages,
             tools: request.tools,
             think: request.think.as_ref().map(|think| *think != false),
@@ -73,6 +76,17 @@ async fn call(inner: &Inner, request: ChatRequest) -> Result<Call, EngineError> 
         keep_alive: request.keep_alive,
         resume: extension.resume,
         report_tokens: extension.report_tokens.unwrap_or(false),
+    })
+}
+
+/// Refuses a model that does not converse.
+pub(super) fn can_chat(manifest: &Manifest) -> Result<(), EngineError> {
+    if manifest.can("completion") {
+        return Ok(());
+    }
+    Err(EngineError::NotSupported {
+        model: manifest.name.clone(),
+        what: "chat",
     })
 }
 

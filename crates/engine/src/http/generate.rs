@@ -78,7 +78,7 @@ async fn call(inner: &Inner, request: GenerateRequest) -> Result<Call, EngineErr
     let continues = extension.resume.is_some();
     let input = if request.prompt.is_empty() && request.context.is_empty() && !continues {
         None
-    } else if request.raw || !request.context.is_empty() {
+    } else if request.raw {
         Some(Input::Raw {
             text: request.prompt,
             context: request.context,
@@ -91,6 +91,7 @@ async fn call(inner: &Inner, request: GenerateRequest) -> Result<Call, EngineErr
         let mut messages = vec![Message::new(Role::User, request.prompt)];
         super::chat::with_system(&mut messages, system.filter(|text| !text.is_empty()));
         Some(Input::Chat {
+            context: request.context,
             messages,
             tools: Vec::new(),
             think: request.think.as_ref().map(|think| *think != false),

@@ -158,3 +158,24 @@ async fn models_do_what_they_can_and_say_what_they_cannot() {
     let (none, _) = embed(&server, json!([])).await;
     assert!(none.is_empty());
 }
+
+#[tokio::test]
+async fn too_many_texts_and_a_conversation_are_refused() {
+    let server = Server::start(|_| {});
+    for (path, body, word) in [
+        (
+            "/api/embed",
+            json!({"model": EMBEDDING, "input": vec!["a"; 4097]}),
+            "at most 4096",
+        ),
+        (
+            "/api/chat",
+            json!({"model": EMBEDDING, "messages": [{"role": "user", "content": "Hi"}]}),
+            "does not support chat",
+        ),
+    ] {
+        let (status, error) = server.call(path, &body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{error}");
+        assert!(error["error"].as_str().unwrap().contains(word), "{error}");
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
     error::EngineError,
     http::{
         State, body,
-        chat::with_system,
+        chat::{can_chat, with_system},
         reply::OpenAiError,
         stream::{self, Dialect},
     },
@@ -45,6 +45,7 @@ pub(super) async fn chat(
             .is_some_and(|options| options.include_usage),
         begun: false,
     };
+    can_chat(&manifest)?;
     let call = call(request, manifest.system)?;
     match inner.start(call).await? {
         Started::Idle(..) => {
@@ -85,6 +86,7 @@ fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineErro
     Ok(Call {
         model: request.model,
         input: Some(Input::Chat {
+            context: Vec::new(),
             messages,
             tools: request.tools,
             think: None,
