@@ -13,7 +13,7 @@ use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
 use crate::{
     catalog::{Catalog, Kind, Manifest},
     error::EngineError,
-    gguf::Gguf,
+    gguf::{Gguf, GgufError},
     options::EngineOptions,
     runtime::{Runner, Source, Ticket},
     template::ChatTemplate,
@@ -233,8 +233,11 @@ impl Models {
 
 /// The file, if it is one: llama.cpp itself does not say what is wrong with it.
 fn whole(path: PathBuf) -> Result<Source, EngineError> {
-    match Gguf::open(&path) {
-        Ok(_) => Ok(Source::File(path)),
+    match Gguf::open(&path).and_then(|gguf| gguf.check_vocabulary()) {
+        Ok(()) => Ok(Source::File(path)),
+        Err(GgufError::Io(source)) => Err(EngineError::io(format!("opening {}", path.display()))(
+            source,
+        )),
         Err(error) => {
             tracing::error!(file = %path.display(), "a model's file cannot be used: {error}");
             Err(EngineError::Load {

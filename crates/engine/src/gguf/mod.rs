@@ -33,6 +33,9 @@ pub enum GgufError {
         /// How long it is, bytes.
         actual: u64,
     },
+    /// It has weights but no vocabulary, so nothing can be asked of it.
+    #[error("no vocabulary in the file: it is no language model")]
+    NoVocabulary,
     /// It contradicts itself.
     #[error("damaged GGUF file: {0}")]
     Damaged(&'static str),
@@ -120,6 +123,17 @@ impl Gguf {
     /// A text of the metadata.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).and_then(Value::as_str)
+    }
+
+    /// Refuses a file without a vocabulary: llama.cpp ends the process at the first text it is to read with it.
+    ///
+    /// # Errors
+    /// [`GgufError::NoVocabulary`].
+    pub fn check_vocabulary(&self) -> Result<(), GgufError> {
+        match self.text("tokenizer.ggml.model") {
+            None | Some("" | "none" | "no_vocab") => Err(GgufError::NoVocabulary),
+            Some(_) => Ok(()),
+        }
     }
 
     /// What a list of models shows.
@@ -229,6 +243,16 @@ mod tests {
         assert_eq!(gguf.architecture(), "llama");
         assert_eq!(gguf.parameters, 8);
         assert_eq!(gguf.metadata["tokenizer.ggml.tokens"], Value::Null);
+        assert!(matches!(
+            gguf.check_vocabulary(),
+            Err(GgufError::NoVocabulary)
+        ));
+        for (kind, fine) in [("none", false), ("no_vocab", false), ("gpt2", true)] {
+            let mut gguf = gguf.clone();
+            gguf.metadata
+                .insert("tokenizer.ggml.model".to_owned(), kind.into());
+            assert_eq!(gguf.check_vocabulary().is_ok(), fine, "{kind}");
+        }
     }
 
     #[test]
