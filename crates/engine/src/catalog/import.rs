@@ -38,6 +38,13 @@ impl Catalog {
         import: Import,
     ) -> Result<Manifest, EngineError> {
         let name = ModelName::parse(name)?;
+        if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+            // A pipe or a device would be read for ever.
+            return Err(EngineError::BadRequest(format!(
+                "{} is no regular file",
+                file.display()
+            )));
+        }
         check(file)?;
         let digest = self.add_blob_file(file, None)?;
         self.create_from_blob(&name, &digest, import)
@@ -53,6 +60,7 @@ impl Catalog {
         digest: &str,
         import: Import,
     ) -> Result<Manifest, EngineError> {
+        let _one = self.lock();
         let path = self.blob_path(digest);
         if !path.exists() {
             return Err(EngineError::BlobNotFound(format!("sha256:{digest}")));
@@ -84,7 +92,7 @@ impl Catalog {
             },
             demonstration: import.demonstration,
         };
-        self.put(&manifest)?;
+        self.write(&manifest)?;
         Ok(manifest)
     }
 
@@ -211,10 +219,12 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), EngineEr
 }
 
 fn check(path: &Path) -> Result<Gguf, EngineError> {
-    Gguf::open(path).map_err(|source| EngineError::BadModelFile {
-        path: path.to_owned(),
-        source,
-    })
+    Gguf::open(path)
+        .and_then(|gguf| gguf.check_vocabulary().map(|()| gguf))
+        .map_err(|source| EngineError::BadModelFile {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -11,7 +11,8 @@ mod name;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use jarvis_domain::Clock;
@@ -43,11 +44,36 @@ impl Catalog {
             fs::create_dir_all(&path)
                 .map_err(EngineError::io(format!("creating {}", path.display())))?;
         }
-        Ok(Self {
+        let catalog = Self {
             root,
             clock,
             change: Mutex::new(()),
-        })
+        };
+        catalog.sweep();
+        Ok(catalog)
+    }
+
+    /// Removes what a process left half written when it died. What another writes at present is younger.
+    fn sweep(&self) {
+        const ABANDONED: Duration = Duration::from_hours(1);
+        let now = Duration::from_micros(u64::try_from(self.clock.now().micros()).unwrap_or(0));
+        let entries = ["blobs", "manifests"]
+            .into_iter()
+            .filter_map(|part| fs::read_dir(self.root.join(part)).ok());
+        for entry in entries.flatten().flatten() {
+            let path = entry.path();
+            let age = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                .and_then(|written| now.checked_sub(written));
+            if path.extension().is_some_and(|end| end == "partial")
+                && age.is_some_and(|age| age > ABANDONED)
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
     }
 
     /// The store's directory.
@@ -69,6 +95,12 @@ impl Catalog {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Manifest>, EngineError> {
+        self.read_all().map(|(models, _)| models)
+    }
+
+    /// Every model that can be read, and whether these are all.
+    fn read_all(&self) -> Result<(Vec<Manifest>, bool), EngineError> {
+        let mut whole = true;
         let path = self.root.join("manifests");
         let reading = || EngineError::io(format!("reading {}", path.display()));
         let mut models = Vec::new();
@@ -80,11 +112,14 @@ impl Catalog {
             match read_manifest(&path) {
                 Ok(Some(manifest)) => models.push(manifest),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "model left out"),
+                Err(error) => {
+                    whole = false;
+                    tracing::warn!(%error, "model left out");
+                }
             }
         }
         models.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(models)
+        Ok((models, whole))
     }
 
     /// One model.
@@ -108,25 +143,45 @@ impl Catalog {
     /// No such model, or the store cannot be written.
     pub fn copy(&self, source: &str, destination: &str) -> Result<(), EngineError> {
         let name = ModelName::parse(destination)?;
-        let mut manifest = self.get(source)?;
-        name.as_str().clone_into(&mut manifest.name);
-        self.put(&manifest)
+        self.derive(source, &name, |_| {})
     }
 
-    /// Removes a model, and its weights if no other name has them.
+    /// Makes a model of the same weights under another name. Meanwhile nobody can delete them.
+    ///
+    /// # Errors
+    /// See [`Self::copy`].
+    pub(crate) fn derive(
+        &self,
+        source: &str,
+        name: &ModelName,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), EngineError> {
+        let _one = self.lock();
+        let mut manifest = self.get(source)?;
+        change(&mut manifest);
+        name.as_str().clone_into(&mut manifest.name);
+        self.write(&manifest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a model, and its weights if no other name has them. A manifest that cannot be read could have any.
     ///
     /// # Errors
     /// No such model, or the store cannot be written.
     pub fn delete(&self, name: &str) -> Result<Manifest, EngineError> {
+        let _one = self.lock();
         let manifest = self.get(name)?;
-        let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.manifest_path(&ModelName::parse(name)?);
         fs::remove_file(&path).map_err(EngineError::io(format!("deleting {}", path.display())))?;
-        let left = self.list()?;
+        let (left, whole) = self.read_all()?;
         for digest in std::iter::once(&manifest.digest).chain(&manifest.tokenizer) {
-            let used = left
-                .iter()
-                .any(|other| other.digest == *digest || other.tokenizer.as_ref() == Some(digest));
+            let used = !whole
+                || left.iter().any(|other| {
+                    other.digest == *digest || other.tokenizer.as_ref() == Some(digest)
+                });
             if !used {
                 let path = self.blob_path(digest);
                 fs::remove_file(&path)
@@ -141,10 +196,14 @@ impl Catalog {
     /// # Errors
     /// The store cannot be written.
     pub fn put(&self, manifest: &Manifest) -> Result<(), EngineError> {
+        let _one = self.lock();
+        self.write(manifest)
+    }
+
+    fn write(&self, manifest: &Manifest) -> Result<(), EngineError> {
         let path = self.manifest_path(&ModelName::parse(&manifest.name)?);
         let text = serde_json::to_vec_pretty(manifest)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
-        let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         import::write_atomically(&path, &text)
     }
 

@@ -6,6 +6,7 @@ use crate::error::EngineError;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelName(String);
 
+/// Of the name and of its manifest's file name, bytes.
 const LONGEST: usize = 200;
 
 impl ModelName {
@@ -36,7 +37,11 @@ impl ModelName {
         if !fine(tag) || !path.split('/').all(fine) {
             return Err(invalid());
         }
-        Ok(Self(format!("{path}:{tag}")))
+        let name = Self(format!("{path}:{tag}"));
+        if name.file_name().len() > LONGEST {
+            return Err(EngineError::BadRequest("model name too long".to_owned()));
+        }
+        Ok(name)
     }
 
     /// `name:tag`.
@@ -102,6 +107,7 @@ mod tests {
             ".hidden",
             "a/../b",
             &"x".repeat(300),
+            &format!("{}x", "x/".repeat(60)),
         ] {
             assert!(ModelName::parse(wrong).is_err(), "{wrong:?}");
         }

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use jarvis_protocol::ollama::{CopyRequest, CreateProgress, CreateRequest, DeleteRequest, Options};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{State, body, manage::blocking, modelfile, reply::OllamaError, stream::line};
 use crate::{
@@ -118,18 +118,17 @@ fn make(
         Source::Blob(digest) => catalog.create_from_blob(name, &digest, import).map(drop),
         Source::File(path) => catalog.import_gguf(name.as_str(), &path, import).map(drop),
         Source::Model(from) => {
-            let mut manifest = catalog.get(&from)?;
-            manifest.details.parent_model.clone_from(&manifest.name);
-            name.as_str().clone_into(&mut manifest.name);
-            manifest.modified_at = catalog.now();
-            manifest.template = import.template.or(manifest.template);
-            manifest.system = import.system.or(manifest.system);
-            let own: Map<String, Value> = import.parameters;
-            manifest.parameters.extend(own);
-            if !import.license.is_empty() {
-                manifest.license = import.license;
-            }
-            catalog.put(&manifest)
+            let now = catalog.now();
+            catalog.derive(&from, name, |manifest| {
+                manifest.details.parent_model.clone_from(&manifest.name);
+                manifest.modified_at = now;
+                manifest.template = import.template.or(manifest.template.take());
+                manifest.system = import.system.or(manifest.system.take());
+                manifest.parameters.extend(import.parameters);
+                if !import.license.is_empty() {
+                    manifest.license = import.license;
+                }
+            })
         }
     }
 }

@@ -316,3 +316,23 @@ fn what_is_there_is_not_fetched_again() {
         "{seen:?}"
     );
 }
+
+#[tokio::test]
+async fn weights_that_an_unreadable_model_may_have_stay() {
+    let store = own_store();
+    let catalog = catalog(store.path());
+    let weights = catalog.blob_path(&catalog.get(CHAT).unwrap().digest);
+    std::fs::write(store.path().join("manifests/odd.json"), "{").unwrap();
+    catalog.copy(CHAT, "second").unwrap();
+    catalog.delete(CHAT).unwrap();
+    catalog.delete("second").unwrap();
+    assert!(weights.exists());
+    let error = catalog
+        .import_gguf(
+            "pipe",
+            std::path::Path::new("/dev/null"),
+            jarvis_engine::Import::default(),
+        )
+        .unwrap_err();
+    assert!(error.to_string().contains("no regular file"), "{error}");
+}
