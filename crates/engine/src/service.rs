@@ -13,7 +13,7 @@ use crate::{
     Inner,
     catalog::Manifest,
     error::EngineError,
-    grammar,
+    grammar::{self, Grammar},
     models::ChatModel,
     prompt::{self, Input, Room},
     runtime::{Event, Finish, Job, Outcome, Ticket},
@@ -142,12 +142,17 @@ impl Inner {
         let (model, ticket) = self.claim(manifest, window, keep_alive).await?;
         let load = arrived.elapsed();
         let room = Room::new(window.min(model.runner.window()), &options);
-        let prompt = {
+        let (prompt, grammar) = {
             let model = Arc::clone(&model);
             let resume = call.resume;
             tokio::task::spawn_blocking(move || {
                 let weights = model.runner.model().ok_or(EngineError::ShuttingDown)?;
-                prompt::build(&weights, &model.template, input, resume.as_ref(), room)
+                let grammar = rules
+                    .map(|rules| Grammar::new(&weights, &rules))
+                    .transpose()?;
+                let prompt =
+                    prompt::build(&weights, &model.template, input, resume.as_ref(), room)?;
+                Ok::<_, EngineError>((prompt, grammar))
             })
             .await
             .map_err(|error| EngineError::Internal(error.to_string()))??
@@ -169,7 +174,7 @@ impl Inner {
             prompt: prompt.tokens,
             answered: prompt.answered,
             sampling,
-            grammar: rules,
+            grammar,
             stops: options.stop.clone(),
             max_tokens: options
                 .num_predict

@@ -4,7 +4,7 @@ use llama_cpp_2::token::LlamaToken;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::shared::Shared;
-use crate::{error::EngineError, sampling::SamplingParams};
+use crate::{error::EngineError, grammar::Grammar, sampling::SamplingParams};
 
 /// One answer to generate.
 pub(crate) struct Job {
@@ -15,7 +15,7 @@ pub(crate) struct Job {
     /// How tokens are chosen.
     pub sampling: SamplingParams,
     /// Rules the answer keeps to.
-    pub grammar: Option<String>,
+    pub grammar: Option<Grammar>,
     /// Strings that end the answer.
     pub stops: Vec<String>,
     /// Most new tokens.

@@ -46,11 +46,11 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(mut job: Job, grammar: Option<Grammar>, order: u64, reused: usize) -> Self {
+    pub(super) fn new(mut job: Job, order: u64, reused: usize) -> Self {
         let stops = StopFilter::new(std::mem::take(&mut job.stops));
         Self {
+            grammar: job.grammar.take(),
             job,
-            grammar,
             next: None,
             order,
             joiner: Utf8Joiner::default(),

@@ -17,7 +17,7 @@ use super::{
     shared::Shared,
     slot::{Slot, Task},
 };
-use crate::{error::EngineError, grammar::Grammar, sampling::Scratch};
+use crate::{error::EngineError, sampling::Scratch};
 
 /// What the thread is told.
 pub(super) enum Command {
@@ -202,22 +202,11 @@ impl<'m> Worker<'m> {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
-            let rules = job.grammar.as_deref();
-            let grammar = match rules
-                .map(|rules| Grammar::new(self.model, rules))
-                .transpose()
-            {
-                Ok(grammar) => grammar,
-                Err(error) => {
-                    let _ = job.events.send(Event::Failed(error));
-                    continue;
-                }
-            };
             self.ticks += 1;
             let reused = self.prepare(slot, &job.prompt);
             let slot = &mut self.slots[slot];
             slot.used = self.ticks;
-            slot.task = Some(Task::new(*job, grammar, self.ticks, reused));
+            slot.task = Some(Task::new(*job, self.ticks, reused));
         }
     }
 
