@@ -205,7 +205,11 @@ impl AnswerLog {
 
     /// Whether the directory can be written to now: what readiness asks.
     pub fn probe(&self) -> Result<(), LogError> {
-        let path = self.shared.directory.join(".probe");
+        // A name of its own: several may ask at once.
+        let path = self
+            .shared
+            .directory
+            .join(format!(".probe-{}", GenerationId::new()));
         File::create(&path)?.write_all(b"probe")?;
         Ok(fs::remove_file(&path)?)
     }
