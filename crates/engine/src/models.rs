@@ -220,14 +220,31 @@ impl Models {
 
     /// Ends every thread. What is in hand fails with [`EngineError::ShuttingDown`]. Blocks for one step.
     pub(crate) fn shutdown(&self) {
-        let mut running = self.running();
-        running.extend(self.retiring());
-        for model in &running {
+        let mut all = self.retiring();
+        {
+            // Also those that take nothing more: they may be computing still.
+            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(entries.values().filter_map(|entry| {
+                entry
+                    .model
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            }));
+        }
+        for model in &all {
             model.runner.stop();
         }
-        for model in &running {
+        for model in &all {
             model.runner.join();
         }
+    }
+}
+
+/// A thread that still computes when the process ends reads what llama.cpp has freed by then.
+impl Drop for Models {
+    fn drop(&mut self) {
+        self.shutdown();
     }
 }
 
