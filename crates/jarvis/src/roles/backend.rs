@@ -140,6 +140,7 @@ fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Option
         refresh_token_lifetime: Duration::from_hours(24 * auth.refresh_token_days),
         message_bytes: config.limits.message_bytes,
         body_bytes: config.limits.body_bytes,
+        answer_bytes: config.limits.answer_bytes,
         system_prompt: config.chat.system_prompt.clone(),
         default_model: config.chat.default_model.clone(),
         allowed_origins: config.server.allowed_origins.clone(),
