@@ -247,7 +247,7 @@ def test_a_second_signal_ends_what_the_first_waits_for(servers):
     host, port = server.public.split(":")
     with socket.create_connection((host, int(port))) as slow:
         # A request whose body never comes keeps the first stop waiting.
-        slow.sendall(b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(b"POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
         account = Account(server)
         account.get("/me")
         server.signal(signal.SIGTERM)
