@@ -160,7 +160,7 @@ impl AnswerLog {
     pub fn reader(&self, id: GenerationId, offset: usize) -> Option<AnswerReader> {
         let live = Arc::clone(self.live().get(&id)?);
         let progress = live.progress.subscribe();
-        let offset = floor_boundary(&read(&live.text), offset);
+        let offset = read(&live.text).floor_char_boundary(offset);
         Some(AnswerReader {
             live,
             progress,
@@ -249,10 +249,6 @@ impl AnswerLog {
 
 fn read(text: &RwLock<String>) -> std::sync::RwLockReadGuard<'_, String> {
     text.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn floor_boundary(text: &str, offset: usize) -> usize {
-    text.floor_char_boundary(offset)
 }
 
 fn read_whole_characters(file: &mut File) -> Result<String, LogError> {
