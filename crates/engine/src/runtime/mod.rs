@@ -1,8 +1,10 @@
 //! Models in memory, and the thread each of them has.
 
 mod job;
+mod openmp;
 mod shared;
 mod slot;
+mod threads;
 mod worker;
 
 use std::{
@@ -259,6 +261,7 @@ fn compute(
             let _ = ready.send(Ok(()));
             let pace = Pace {
                 parallel: options.parallel,
+                threads: options.effective_threads(),
                 max_batch: MAX_BATCH,
                 step_time: options.step_time,
                 prefix_reuse: options.prefix_reuse,

@@ -16,6 +16,7 @@ use super::{
     job::{Event, Job},
     shared::Shared,
     slot::{Slot, Task},
+    threads::{Threads, Work},
 };
 use crate::{error::EngineError, sampling::Scratch};
 
@@ -31,6 +32,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     pub parallel: usize,
+    pub threads: usize,
     pub max_batch: usize,
     pub step_time: Duration,
     pub prefix_reuse: bool,
@@ -63,6 +65,7 @@ pub(super) struct Worker<'m> {
     pace: Pace,
     /// Prompt tokens that fit into one step, by what the last steps took.
     chunk: usize,
+    threads: Threads,
     scratch: Scratch,
     ticks: u64,
     /// Slots whose logits were asked for in this step, with their row.
@@ -96,6 +99,11 @@ impl<'m> Worker<'m> {
                 FIRST_CHUNK
             } else {
                 FIXED_CHUNK
+            },
+            threads: if pace.prefix_reuse {
+                Threads::new(pace.threads, pace.parallel)
+            } else {
+                Threads::fixed(pace.threads)
             },
             scratch: Scratch::default(),
             ticks: 0,
@@ -302,12 +310,20 @@ impl<'m> Worker<'m> {
         if self.batch.n_tokens() == 0 {
             return;
         }
+        let work = if prompt_tokens > 0 {
+            Work::Prompts(prompt_tokens)
+        } else {
+            Work::Answers(self.outputs.len())
+        };
         let began = Instant::now();
-        if let Err(error) = self.context.decode(&mut self.batch) {
+        let (context, batch) = (&mut self.context, &mut self.batch);
+        let computed = self.threads.compute(work, || {
+            context.decode(batch).map(|()| context.synchronize())
+        });
+        if let Err(error) = computed {
             return self.fail(&error.to_string());
         }
         if prompt_tokens > 0 {
-            self.context.synchronize();
             self.adapt(prompt_tokens, began.elapsed());
         }
         for at in 0..self.outputs.len() {
