@@ -10,11 +10,17 @@ mod error;
 mod node;
 mod slots;
 mod transport;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the forwarder, which follows")
+)]
+mod upstream;
 
 pub use catalog::{Catalog, Model, NodeState};
 pub use chat::{ChatEvent, ChatStream, ChatTurn};
 pub use error::ChatError;
-pub use transport::{Transport, TransportError};
+pub use transport::Transport;
+pub use upstream::{Malformed, TransportError};
 
 use node::Node;
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};

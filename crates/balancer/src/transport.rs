@@ -1,5 +1,6 @@
 //! Reaching a node: over HTTP, or as a service in this process.
 
+use crate::TransportError;
 use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use http::{Request, Response, Uri};
@@ -28,26 +29,6 @@ pub enum Transport {
     },
     /// In this process: the same requests and the same bytes in answer, without a socket.
     InProcess(LocalService),
-}
-
-/// Why a node could not be talked to.
-#[derive(Debug, thiserror::Error)]
-pub enum TransportError {
-    /// The address is not `http://host[:port]`.
-    #[error("`{0}` is not an address of the form http://host:port")]
-    Address(String),
-    /// The node cannot be connected to, or broke the connection off.
-    #[error("the connection failed")]
-    Connection(#[source] BoxError),
-    /// Nothing came within the time allowed.
-    #[error("nothing came for {} s", .0.as_secs())]
-    Silent(Duration),
-    /// The stream ended without saying that it was done.
-    #[error("the stream was cut off")]
-    Cut,
-    /// What came is not what the protocol allows.
-    #[error("the node sent something that is not of the protocol: {0}")]
-    Malformed(String),
 }
 
 impl Transport {
