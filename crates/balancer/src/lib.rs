@@ -8,6 +8,11 @@ mod catalog;
 mod chat;
 mod error;
 mod node;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the dispatcher, which follows")
+)]
+mod policy;
 mod slots;
 mod transport;
 #[cfg_attr(
@@ -19,6 +24,7 @@ mod upstream;
 pub use catalog::{Catalog, Model, NodeState};
 pub use chat::{ChatEvent, ChatStream, ChatTurn};
 pub use error::ChatError;
+pub use policy::{Strategy, UnknownStrategy};
 pub use transport::Transport;
 pub use upstream::{Malformed, TransportError};
 
