@@ -13,6 +13,15 @@ mod node;
     expect(dead_code, reason = "called by the dispatcher, which follows")
 )]
 mod policy;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "called by the dispatcher, which follows"
+    )
+)]
+mod queue;
 mod slots;
 mod transport;
 #[cfg_attr(

@@ -1,5 +1,21 @@
 //! One node: what it offers, as last seen, and who is at it.
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the pool, which follows")
+)]
+mod breaker;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the pool, which follows")
+)]
+mod budget;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "called by the pool, which follows")
+)]
+mod window;
+
 use crate::{NodeSpec, Options, Transport, TransportError, slots::Slots, transport::ResponseBody};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response, StatusCode};
