@@ -22,6 +22,15 @@ mod policy;
     )
 )]
 mod queue;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "called by the forwarder, which follows"
+    )
+)]
+mod resume;
 mod slots;
 mod transport;
 #[cfg_attr(
@@ -34,6 +43,7 @@ pub use catalog::{Catalog, Model, NodeState};
 pub use chat::{ChatEvent, ChatStream, ChatTurn};
 pub use error::ChatError;
 pub use policy::{Strategy, UnknownStrategy};
+pub use resume::Way;
 pub use transport::Transport;
 pub use upstream::{Malformed, TransportError};
 

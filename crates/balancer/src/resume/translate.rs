@@ -1,0 +1,84 @@
+//! A request of the OpenAI dialect in the form of the Ollama dialect, as the nodes themselves translate it.
+
+use super::{
+    Origin,
+    edit::{Object, member},
+    text::{Malformed, elements, text_of},
+};
+
+/// The sampling settings; what is absent takes OpenAI's defaults.
+pub(super) fn options(origin: &Origin, left: Option<u64>) -> String {
+    let mut options = Object::new();
+    for (name, default) in [("temperature", "1.0"), ("top_p", "1.0")] {
+        options.raw(name, origin.said(name).unwrap_or(default));
+    }
+    for name in ["seed", "frequency_penalty", "presence_penalty"] {
+        options.raw_if(name, origin.said(name));
+    }
+    if let Some(stop) = origin.said("stop") {
+        if stop.starts_with('[') {
+            options.raw("stop", stop);
+        } else {
+            options.raw("stop", &format!("[{stop}]"));
+        }
+    }
+    if let Some(left) = left {
+        options.set("num_predict", &left);
+    }
+    options.end()
+}
+
+/// The question for Jarvis's engine, without `options`.
+pub(super) fn body(origin: &Origin) -> Result<Object, Malformed> {
+    let mut body = Object::new();
+    body.raw_if("model", origin.said("model"));
+    body.raw("stream", "true");
+    if let Some(list) = origin.said("messages") {
+        let messages: Vec<String> = elements(list)
+            .map(|message| translated(message?))
+            .collect::<Result<_, _>>()?;
+        body.raw("messages", &format!("[{}]", messages.join(",")));
+        body.raw_if("tools", origin.said("tools"));
+    } else {
+        let prompt = origin.said("prompt").ok_or(Malformed)?;
+        body.raw("raw", "true");
+        body.raw("prompt", only(prompt)?);
+    }
+    Ok(body)
+}
+
+/// One prompt, alone or as the only one of a list.
+fn only(prompt: &str) -> Result<&str, Malformed> {
+    if !prompt.starts_with('[') {
+        return Ok(prompt);
+    }
+    let mut prompts = elements(prompt);
+    match (prompts.next(), prompts.next()) {
+        (Some(prompt), None) => prompt,
+        _ => Err(Malformed),
+    }
+}
+
+fn translated(message: &str) -> Result<String, Malformed> {
+    let mut object = Object::copy(message, &["role", "content"])?;
+    let role = member(message, "role").ok_or(Malformed)?;
+    object.raw(
+        "role",
+        if role == "\"developer\"" {
+            "\"system\""
+        } else {
+            role
+        },
+    );
+    match member(message, "content") {
+        Some(parts) if parts.starts_with('[') => {
+            let mut text = String::new();
+            for part in elements(parts) {
+                text += &member(part?, "text").map_or(Ok(String::new()), text_of)?;
+            }
+            object.set("content", &text);
+        }
+        content => object.raw_if("content", content),
+    }
+    Ok(object.end())
+}
