@@ -4,6 +4,7 @@
 const ALIASES: &[(&str, &str)] = &[
     ("JARVIS_SECRET_KEY", "auth.secret"),
     ("JARVIS_SECRET_KEY_FILE", "auth.secret_file"),
+    ("OLLAMA_LB_STRATEGY", "balancer.strategy"),
 ];
 
 /// Variables beginning with `JARVIS_` that are not configuration: where to find it, what

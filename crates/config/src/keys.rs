@@ -184,7 +184,7 @@ mod tests {
         let keys = Keys::new();
         let nearest = |path: &str| keys.nearest(path).map(|key| key.path.clone());
         assert_eq!(nearest("engine.paralel"), Some("engine.parallel".into()));
-        assert_eq!(nearest("server.max_queue"), Some("engine.max_queue".into()));
+        assert_eq!(nearest("server.parallel"), Some("engine.parallel".into()));
         assert_eq!(nearest("listen"), Some("server.listen".into()));
     }
 }

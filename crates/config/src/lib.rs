@@ -14,6 +14,7 @@
 
 mod aliases;
 mod auth;
+mod balancer;
 mod chat;
 mod data;
 mod engine;
@@ -30,6 +31,7 @@ mod show;
 mod store;
 
 pub use auth::{AuthSection, Registration};
+pub use balancer::{BalancerSection, Strategy};
 pub use chat::ChatSection;
 pub use data::DataSection;
 pub use engine::EngineSection;
@@ -64,6 +66,8 @@ pub struct Config {
     pub engine: EngineSection,
     /// Other model servers.
     pub nodes: NodesSection,
+    /// Which node gets a request, and how long things may take.
+    pub balancer: BalancerSection,
     /// The database and the answer log.
     pub store: StoreSection,
     /// Bounds on what a client may send.
@@ -81,6 +85,7 @@ impl Config {
         self.chat.validate(&mut problems);
         self.engine.validate(&mut problems);
         self.nodes.validate(&mut problems);
+        self.balancer.validate(&mut problems);
         self.limits.validate(&mut problems);
         problems
     }

@@ -246,7 +246,7 @@ impl Loader {
         let mut ours: Vec<(&str, &OsString)> = environment
             .iter()
             .filter_map(|(name, value)| Some((name.to_str()?, value)))
-            .filter(|(name, _)| name.starts_with("JARVIS_"))
+            .filter(|(name, _)| name.starts_with("JARVIS_") || aliases::key_of(name).is_some())
             .collect();
         // The guide's names first, so that a key's own name wins over them.
         ours.sort_by_key(|(name, _)| (aliases::key_of(name).is_none(), *name));
@@ -307,6 +307,7 @@ impl Loader {
             chat: self.section("chat"),
             engine: self.section("engine"),
             nodes: self.section("nodes"),
+            balancer: self.section("balancer"),
             store: self.section("store"),
             limits: self.section("limits"),
         }
@@ -352,6 +353,12 @@ impl Loader {
         self.read_secret("auth.secret", &mut auth.secret, auth.secret_file.as_deref());
         let file = auth.setup_token_file.as_deref();
         self.read_secret("auth.setup_token", &mut auth.setup_token, file);
+        let balancer = &mut config.balancer;
+        let file = balancer.admin_key_file.as_deref();
+        self.read_secret("balancer.admin_key", &mut balancer.admin_key, file);
+        let file = balancer.internal_secret_file.as_deref();
+        let secret = &mut balancer.internal_secret;
+        self.read_secret("balancer.internal_secret", secret, file);
     }
 
     fn read_secret(&mut self, key: &str, secret: &mut Option<Secret>, file: Option<&Path>) {
