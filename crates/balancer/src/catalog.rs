@@ -1,8 +1,12 @@
 //! What the nodes offer together.
 
-use crate::node::{Node, Offer, Seen};
+use crate::{
+    Way,
+    node::{Node, Offer, Seen},
+    shared::Shared,
+};
 use jarvis_protocol::ollama::ModelInfo;
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// The union over all nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub struct Model {
     pub loaded: bool,
     /// The nodes that have it.
     pub nodes: Vec<String>,
+    /// Nodes whose model of this name has other weights: they answer only conversations that were begun with those.
+    pub differing: Vec<String>,
+    /// How its answers go on when a node is lost; `None` as long as nobody has found out.
+    pub way: Option<Way>,
 }
 
 impl Model {
@@ -67,16 +75,16 @@ impl Catalog {
         self.models.iter().find(|model| model.name == name)
     }
 
-    pub(crate) fn of(nodes: &[Arc<Node>]) -> Self {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let nodes = shared.pool.nodes();
         let mut models = BTreeMap::new();
         let mut states = Vec::new();
-        for node in nodes {
+        for node in nodes.iter() {
             match node.seen() {
                 Seen::Up(offer) => {
-                    offer
-                        .models
-                        .iter()
-                        .for_each(|info| add(&mut models, info, &offer, &node.name));
+                    for info in offer.models.values() {
+                        add(&mut models, info, &offer, node, shared);
+                    }
                     states.push(NodeState {
                         name: node.name.clone(),
                         ready: true,
@@ -118,9 +126,15 @@ pub(crate) fn full_name(name: &str) -> String {
     }
 }
 
-/// Adds one node's model; of a name with several digests the first node's stands, and the others' nodes are left out.
-fn add(models: &mut BTreeMap<String, Model>, info: &ModelInfo, offer: &Offer, node: &str) {
-    let loaded = offer.loaded.contains(&info.name);
+/// Adds one node's model; of a name with several digests the first node's stands.
+fn add(
+    models: &mut BTreeMap<String, Model>,
+    info: &ModelInfo,
+    offer: &Offer,
+    node: &Node,
+    shared: &Shared,
+) {
+    let loaded = offer.loaded.contains_key(&info.name);
     let model = models.entry(info.name.clone()).or_insert_with(|| Model {
         name: info.name.clone(),
         digest: info.digest.clone(),
@@ -135,16 +149,17 @@ fn add(models: &mut BTreeMap<String, Model>, info: &ModelInfo, offer: &Offer, no
             .is_some_and(|extension| extension.demonstration),
         loaded: false,
         nodes: Vec::new(),
+        differing: Vec::new(),
+        way: None,
     });
     if model.digest == info.digest {
         model.loaded |= loaded;
-        model.nodes.push(node.to_owned());
+        model.nodes.push(node.name.clone());
+        model.way = model
+            .way
+            .or_else(|| Some(shared.ways(node, &info.name)?.best()));
     } else {
-        tracing::warn!(
-            model = info.name,
-            node,
-            "this node's model of that name has other weights; it is not used"
-        );
+        model.differing.push(node.name.clone());
     }
 }
 

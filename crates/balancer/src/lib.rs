@@ -2,97 +2,50 @@
 //!
 //! A node is anything that speaks the Ollama API: an Ollama somewhere on the network, or the engine in this very process,
 //! called as a service without a socket between. The balancer watches what each node offers ([`Balancer::catalog`]),
-//! sends a turn to the least busy node that has the model ([`Balancer::chat`]) and hands the text on as it comes.
+//! gives every request a slot on the node that its strategy prefers, and hands the answer on as it comes. It is used in two
+//! ways, with the same code behind: as an HTTP service in the place of an Ollama ([`Balancer::router`]), and in process
+//! ([`Balancer::chat`]).
+//!
+//! A request's way: [`ask`] reads what is asked; [`dispatch`] finds a slot by [`policy`] and [`queue`]; [`forward`] sends it
+//! through [`upstream`], relays the answer, and goes on elsewhere ([`resume`]) when the node is lost.
 
+mod ask;
 mod catalog;
 mod chat;
+mod digests;
+mod dispatch;
 mod error;
+mod forward;
+mod front;
+mod metrics;
 mod node;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the dispatcher, which follows")
-)]
+mod options;
 mod policy;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "called by the dispatcher, which follows"
-    )
-)]
+mod pool;
 mod queue;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "called by the forwarder, which follows"
-    )
-)]
+pub mod replay;
 mod resume;
-mod slots;
+mod shared;
 mod transport;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the forwarder, which follows")
-)]
 mod upstream;
 
+pub use ask::Caller;
 pub use catalog::{Catalog, Model, NodeState};
 pub use chat::{ChatEvent, ChatStream, ChatTurn};
 pub use error::ChatError;
+pub use front::{Access, ParseSecretError};
+pub use options::{NodeSpec, Options};
 pub use policy::{Strategy, UnknownStrategy};
+pub use pool::NameTaken;
+pub use queue::Priority;
 pub use resume::Way;
 pub use transport::Transport;
 pub use upstream::{Malformed, TransportError};
 
 use node::Node;
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use shared::Shared;
+use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// A node, as it is configured.
-#[derive(Debug, Clone)]
-pub struct NodeSpec {
-    /// What people call it.
-    pub name: String,
-    /// How it is reached.
-    pub transport: Transport,
-    /// How many answers it makes at once; more wait here, in order. `None` where the node keeps its own queue.
-    pub slots: Option<NonZeroUsize>,
-    /// A node that was only looked for: it is not mentioned unless it is there.
-    pub optional: bool,
-}
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Between two looks at a node.
-    pub probe_interval: Duration,
-    /// For one look.
-    pub probe_timeout: Duration,
-    /// To the first token: a cold model has to be loaded first.
-    pub first_token_timeout: Duration,
-    /// Between two tokens.
-    pub token_timeout: Duration,
-    /// How many may wait for one node's slots.
-    pub max_queue: usize,
-    /// The longest record a node may send, in bytes.
-    pub max_line: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            probe_interval: Duration::from_secs(5),
-            probe_timeout: Duration::from_secs(2),
-            first_token_timeout: Duration::from_mins(5),
-            token_timeout: Duration::from_mins(1),
-            max_queue: 512,
-            max_line: 4 << 20,
-        }
-    }
-}
 
 /// The balancer. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -100,53 +53,75 @@ pub struct Balancer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    options: Options,
-    nodes: Vec<Arc<Node>>,
-}
-
 impl Balancer {
-    /// Begins to watch `nodes`, one task each on `tasks`, until `stop`.
+    /// Begins to watch `nodes`, one task each on `tasks`, until `stop`. Of two nodes of one name the first counts.
+    ///
+    /// # Errors
+    /// The trace cannot be written.
     pub fn start(
         options: Options,
         nodes: Vec<NodeSpec>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Self {
-        let nodes: Vec<_> = nodes
-            .into_iter()
-            .map(|spec| Arc::new(Node::new(spec, &options)))
-            .collect();
-        for node in &nodes {
-            let (node, stop) = (Arc::clone(node), stop.clone());
-            tasks.spawn(async move {
-                stop.run_until_cancelled(node.watch(options)).await;
-            });
+    ) -> std::io::Result<Self> {
+        metrics::describe();
+        let balancer = Self {
+            shared: Arc::new(Shared::new(options, tasks, stop)?),
+        };
+        for spec in nodes {
+            if let Err(taken) = balancer.add_node(spec) {
+                tracing::warn!("{taken}; it is used once");
+            }
         }
-        Self {
-            shared: Arc::new(Shared { options, nodes }),
-        }
+        Ok(balancer)
+    }
+
+    /// Adds a node and begins to watch it.
+    ///
+    /// # Errors
+    /// Its name is in use.
+    pub fn add_node(&self, spec: NodeSpec) -> Result<(), NameTaken> {
+        let shared = &self.shared;
+        let make = |id, spec| Node::new(id, spec, &shared.options, &shared.queue);
+        let node = shared.pool.add(spec, make)?;
+        let shared = Arc::clone(&self.shared);
+        self.shared.spawn(async move {
+            let gone = node.gone.clone();
+            gone.run_until_cancelled(watch(shared, node)).await;
+        });
+        Ok(())
+    }
+
+    /// Takes a node out. What it has begun, it ends. `false`: there is none of that name.
+    pub fn remove_node(&self, name: &str) -> bool {
+        let Some(node) = self.shared.pool.remove(name) else {
+            return false;
+        };
+        self.shared.policy.forget(node.id);
+        self.shared.queue.wake();
+        true
+    }
+
+    /// Goes by `strategy` from now on.
+    pub fn switch(&self, strategy: Strategy) {
+        self.shared.policy.switch(strategy);
+        self.shared.queue.wake();
     }
 
     /// What the nodes offer together, as last seen. Waits for the first look at each node, never longer than one may take.
     pub async fn catalog(&self) -> Catalog {
-        for node in &self.shared.nodes {
+        for node in self.shared.pool.nodes().iter() {
             node.seen_once(self.shared.options.probe_timeout).await;
         }
-        Catalog::of(&self.shared.nodes)
+        Catalog::of(&self.shared)
     }
 
     /// Looks at every node again now, and waits for what it shows.
     pub async fn refresh(&self) {
         let limit = self.shared.options.probe_timeout;
-        let looks = self
-            .shared
-            .nodes
-            .iter()
-            .cloned()
-            .map(|node| async move { node.look(limit).await });
-        futures_util::future::join_all(looks.collect::<Vec<_>>()).await;
+        let nodes = self.shared.pool.nodes();
+        let looks = nodes.iter().map(|node| node.look(limit));
+        futures_util::future::join_all(looks).await;
     }
 
     /// Has a turn answered. Dropping the stream frees the node.
@@ -154,12 +129,32 @@ impl Balancer {
     pub fn chat(&self, turn: ChatTurn) -> ChatStream {
         chat::stream(self.clone(), turn)
     }
+}
 
-    fn nodes(&self) -> &[Arc<Node>] {
-        &self.shared.nodes
-    }
-
-    fn options(&self) -> &Options {
-        &self.shared.options
+/// Looks at a node for as long as it is in the pool, and finds out what its models can do.
+async fn watch(shared: Arc<Shared>, node: Arc<Node>) {
+    let mut pause = shared.options.probe_interval;
+    loop {
+        let before = node.offer();
+        node.look(shared.options.probe_timeout).await;
+        let offer = node.offer();
+        let news = match (&before, &offer) {
+            (before, Some(offer)) => !before.as_ref().is_some_and(|before| before.is_like(offer)),
+            (_, None) => false,
+        };
+        if news {
+            shared.queue.wake();
+        }
+        if shared.options.resume {
+            shared.discover(&node).await;
+        }
+        let nodes = shared.pool.nodes();
+        metrics::gauges(&node, shared.queued_for(&node, &nodes));
+        shared.flush_trace();
+        pause = match offer {
+            Some(_) => shared.options.probe_interval,
+            None => (pause * 2).min(shared.options.probe_interval * 4),
+        };
+        tokio::time::sleep(pause).await;
     }
 }

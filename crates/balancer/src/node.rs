@@ -1,191 +1,251 @@
-//! One node: what it offers, as last seen, and who is at it.
+//! One node: what it offers, as last seen; who is at it; how it has done of late.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the pool, which follows")
-)]
 mod breaker;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the pool, which follows")
-)]
 mod budget;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "called by the pool, which follows")
-)]
+mod look;
 mod window;
 
-use crate::{NodeSpec, Options, Transport, TransportError, slots::Slots, transport::ResponseBody};
-use bytes::{Bytes, BytesMut};
-use http::{Method, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use jarvis_protocol::ollama::{ModelInfo, PsResponse, TagsResponse};
-use serde::de::DeserializeOwned;
-use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
-use tokio::{sync::watch, time};
+pub(crate) use breaker::{Pass, State};
+pub(crate) use budget::{Budget, Settings as BudgetSettings};
+pub(crate) use look::{Offer, Seen};
 
-/// What a look at a node showed.
-#[derive(Debug, Clone)]
-pub(crate) enum Seen {
-    /// Nobody has looked yet.
-    Nothing,
-    /// It answers.
-    Up(Arc<Offer>),
-    /// It does not, and why. Whether it ever did decides if an optional node is mentioned.
-    Down { reason: String, was_up: bool },
-}
-
-/// What a node that answers has to offer.
-#[derive(Debug, Default)]
-pub(crate) struct Offer {
-    pub(crate) models: Vec<ModelInfo>,
-    /// Names of the models in memory.
-    pub(crate) loaded: HashSet<String>,
-}
+use crate::{
+    NodeSpec, Options,
+    metrics::NodeMeter,
+    policy::View,
+    queue::{Capacity, Freed, Queue, Slots},
+    transport::{Link, NodeBody, TransportError},
+    upstream::Outgoing,
+};
+use breaker::{Breaker, Outcome, Settings};
+use http::Response;
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use window::Window;
 
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// Never given to another.
+    pub(crate) id: u64,
     pub(crate) name: String,
     pub(crate) optional: bool,
     pub(crate) slots: Arc<Slots>,
-    transport: Transport,
+    pub(crate) meter: NodeMeter,
+    /// Cancelled when the node is taken out of the pool.
+    pub(crate) gone: CancellationToken,
+    /// `host:port`, or that it is in this process.
+    address: String,
+    link: Link,
+    weight: AtomicU32,
+    drained: AtomicBool,
     seen: watch::Sender<Seen>,
+    health: Mutex<Health>,
+    began: Instant,
 }
 
-/// A catalogue of more than this many bytes is refused.
-const MAX_LIST: usize = 16 << 20;
+#[derive(Debug)]
+struct Health {
+    window: Window,
+    breaker: Breaker,
+}
+
+/// What became of one request, as far as the node is to be judged by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It answered; the time to its first byte.
+    Answered(Duration),
+    /// It refused, broke, stalled or said that it was busy.
+    Failed,
+    /// It said nothing about the node: a refusal of the request, a client that left.
+    Unjudged,
+}
+
+/// A node as people and programs see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    pub(crate) response_time: Option<f64>,
+    pub(crate) error_rate: f64,
+    pub(crate) active: u32,
+    pub(crate) health_score: f64,
+}
 
 impl Node {
-    pub(crate) fn new(spec: NodeSpec, options: &Options) -> Self {
+    pub(crate) fn new(id: u64, spec: NodeSpec, options: &Options, queue: &Queue) -> Self {
+        let seen = watch::Sender::new(Seen::Nothing);
+        let capacity = match spec.slots {
+            Some(slots) => Capacity::Fixed(slots.get()),
+            None => Capacity::Learnt,
+        };
+        let slots = Arc::new_cyclic(|slots| {
+            Slots::new(capacity, freed(slots.clone(), queue.clone(), seen.clone()))
+        });
         Self {
+            id,
+            meter: NodeMeter::new(&spec.name),
             name: spec.name,
             optional: spec.optional,
-            slots: Arc::new(Slots::new(spec.slots, options.max_queue)),
-            transport: spec.transport,
-            seen: watch::Sender::new(Seen::Nothing),
+            slots,
+            gone: CancellationToken::new(),
+            address: spec.transport.name(),
+            link: spec.transport.open(options),
+            weight: AtomicU32::new(spec.weight),
+            drained: AtomicBool::new(false),
+            seen,
+            health: Mutex::new(Health {
+                window: Window::default(),
+                breaker: Breaker::new(Settings::default(), id, Duration::ZERO),
+            }),
+            began: Instant::now(),
         }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        self.seen.borrow().clone()
-    }
-
-    /// Whether the model is in this node's memory.
-    pub(crate) fn has_loaded(&self, model: &str) -> bool {
-        matches!(&*self.seen.borrow(), Seen::Up(offer) if offer.loaded.contains(model))
-    }
-
-    /// Whether this node goes on with a text exactly where it stops: Jarvis's own engine does, and says so by its extension.
-    pub(crate) fn resumes(&self, model: &str) -> bool {
-        let own = |info: &ModelInfo| info.name == model && info.jarvis.is_some();
-        matches!(&*self.seen.borrow(), Seen::Up(offer) if offer.models.iter().any(own))
-    }
-
-    /// Looks at the node for ever, more rarely while it is down.
-    pub(crate) async fn watch(&self, options: Options) {
-        let mut pause = options.probe_interval;
-        loop {
-            self.look(options.probe_timeout).await;
-            let down = matches!(*self.seen.borrow(), Seen::Down { .. });
-            pause = if down {
-                (pause * 2).min(options.probe_interval * 4)
-            } else {
-                options.probe_interval
-            };
-            time::sleep(pause).await;
-        }
-    }
-
-    /// Waits until somebody has looked, at most `limit`.
-    pub(crate) async fn seen_once(&self, limit: Duration) {
-        let mut seen = self.seen.subscribe();
-        let _ = time::timeout(limit, seen.wait_for(|seen| !matches!(seen, Seen::Nothing))).await;
-    }
-
-    /// Looks at the node now.
-    pub(crate) async fn look(&self, limit: Duration) {
-        let looked = time::timeout(limit, self.offer()).await;
-        match looked.unwrap_or(Err(TransportError::Silent(limit))) {
-            Ok(offer) => {
-                self.seen.send_replace(Seen::Up(Arc::new(offer)));
-            }
-            Err(error) => self.note_down(&error),
-        }
-    }
-
-    /// Remembers that the node failed, until the next look says otherwise.
-    pub(crate) fn note_down(&self, error: &TransportError) {
-        let reason = sentence(error);
-        self.seen.send_modify(|seen| {
-            let was_up = matches!(seen, Seen::Up(_) | Seen::Down { was_up: true, .. });
-            if was_up && matches!(seen, Seen::Up(_)) {
-                tracing::warn!(node = self.name, reason, "node is down");
-            }
-            *seen = Seen::Down { reason, was_up };
-        });
-    }
-
-    pub(crate) async fn post(
+    /// Sends a request and waits for the head of its answer.
+    pub(crate) async fn send(
         &self,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Response<ResponseBody>, TransportError> {
-        self.transport.send(Method::POST, path, body).await
+        request: Outgoing<'_>,
+    ) -> Result<Response<NodeBody>, TransportError> {
+        self.link.send(request).await
     }
 
-    async fn offer(&self) -> Result<Offer, TransportError> {
-        let tags: TagsResponse = self.get("/api/tags").await?;
-        let running: PsResponse = self.get("/api/ps").await?;
-        Ok(Offer {
-            models: tags.models,
-            loaded: running.models.into_iter().map(|model| model.name).collect(),
-        })
+    /// Whether new requests may go to it: it is not being drained, and its breaker lets one through.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_drained() && self.health().breaker.admits(self.now())
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, TransportError> {
-        let response = self.transport.send(Method::GET, path, Bytes::new()).await?;
-        if response.status() != StatusCode::OK {
-            return Err(TransportError::Malformed(format!(
-                "{path} answered {}",
-                response.status()
-            )));
+    /// A request goes to it now: while it recovers, only one may.
+    pub(crate) fn admit(&self) -> Option<Pass> {
+        let now = self.now();
+        self.health().breaker.admit(now)
+    }
+
+    /// How a policy sees it; `queued` is what waits for it.
+    pub(crate) fn view(&self, model: &str, queued: f64) -> View {
+        let totals = self.health().window.totals(self.now());
+        View {
+            node: self.id,
+            weight: self.weight(),
+            slots: Some(self.slots.capacity()),
+            active: self.slots.active(),
+            queued,
+            response_time: totals.response_time(),
+            error_rate: totals.error_rate(),
+            loaded: self.has_loaded(model),
         }
-        let body = read(response, MAX_LIST).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| TransportError::Malformed(format!("{path}: {error}")))
+    }
+
+    /// Judges the node by a request; `pass` is what [`Self::admit`] gave, if it was asked.
+    pub(crate) fn judge(&self, pass: Option<&Pass>, verdict: Verdict) {
+        let now = self.now();
+        let mut health = self.health();
+        let outcome = match verdict {
+            Verdict::Answered(wait) => {
+                health.window.success(wait, now);
+                Outcome::Success
+            }
+            Verdict::Failed => {
+                health.window.failure(now);
+                Outcome::Failure
+            }
+            Verdict::Unjudged => Outcome::Neutral,
+        };
+        let before = health.breaker.state(now);
+        if let Some(pass) = pass {
+            health.breaker.record(pass, outcome, now);
+        }
+        let after = health.breaker.state(now);
+        drop(health);
+        match (before, after) {
+            (State::Closed | State::HalfOpen, State::Open { until }) => {
+                let seconds = until.saturating_sub(now).as_secs_f64();
+                tracing::warn!(
+                    node = self.name,
+                    seconds,
+                    "node is left alone for a while: it fails"
+                );
+            }
+            (State::HalfOpen, State::Closed) => {
+                tracing::info!(node = self.name, "node is back: it answered");
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let active = self.slots.active();
+        let totals = self.health().window.totals(self.now());
+        Figures {
+            response_time: totals.response_time(),
+            error_rate: totals.error_rate(),
+            active,
+            health_score: totals.health_score(active),
+        }
+    }
+
+    /// Whether its breaker lets requests through.
+    pub(crate) fn breaker(&self) -> State {
+        self.health().breaker.state(self.now())
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+    }
+
+    /// Whether it gets no new requests because somebody said so.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained.load(Relaxed)
+    }
+
+    pub(crate) fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Relaxed);
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether there is a socket between.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.link.is_remote()
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The whole body, of at most `limit` bytes.
-pub(crate) async fn read(
-    response: Response<ResponseBody>,
-    limit: usize,
-) -> Result<Bytes, TransportError> {
-    let mut body = response.into_body();
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let data = frame
-            .map_err(TransportError::Connection)?
-            .into_data()
-            .unwrap_or_default();
-        if whole.len() + data.len() > limit {
-            return Err(TransportError::Malformed(format!(
-                "more than {limit} bytes"
-            )));
+/// Tells the queue of freed slots, for those whose model the node has.
+fn freed(
+    slots: Weak<Slots>,
+    queue: Queue,
+    seen: watch::Sender<Seen>,
+) -> impl Fn(Freed) + Send + Sync + 'static {
+    move |freed| {
+        if let Some(held) = freed.held {
+            queue.held(held);
         }
-        whole.extend_from_slice(&data);
+        if freed.slots > 0
+            && !queue.is_empty()
+            && let Seen::Up(offer) = &*seen.borrow()
+        {
+            let (offer, slots) = (Arc::clone(offer), slots.clone());
+            queue.wake_for(move |model| {
+                offer.has(model) && slots.upgrade().is_some_and(|slots| slots.free() > 0)
+            });
+        }
     }
-    Ok(whole.freeze())
-}
-
-/// An error with its causes, as one line.
-fn sentence(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line = format!("{line}: {cause}");
-        source = cause.source();
-    }
-    line
 }

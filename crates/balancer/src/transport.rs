@@ -1,41 +1,44 @@
 //! Reaching a node: over HTTP, or as a service in this process.
 
-use crate::TransportError;
-use bytes::Bytes;
-use futures_util::TryFutureExt as _;
+use crate::{
+    Options,
+    upstream::{Limits, Outgoing, Upstream, UpstreamBody},
+};
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
-use hyper::body::Body;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+use hyper::body::{Body, Frame, SizeHint};
+use std::{
+    convert::Infallible,
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
 };
-use std::{convert::Infallible, error::Error, fmt, time::Duration};
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
-type BoxError = Box<dyn Error + Send + Sync>;
-pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
-type LocalService = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, Infallible>;
+pub(crate) use crate::upstream::TransportError;
 
-/// How a node is reached.
+type BoxError = Box<dyn Error + Send + Sync>;
+type LocalBody = UnsyncBoxBody<Bytes, BoxError>;
+type LocalService = BoxCloneSyncService<Request<Full<Bytes>>, Response<LocalBody>, Infallible>;
+
+/// How a node is reached, as it is configured.
 #[derive(Clone)]
-pub enum Transport {
-    /// Over HTTP/1.1, with pooled connections.
-    Http {
-        /// The client and its pool.
-        client: Client<HttpConnector, Full<Bytes>>,
-        /// `http://host:port`, without a path.
-        base: Uri,
-    },
-    /// In this process: the same requests and the same bytes in answer, without a socket.
+pub struct Transport(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Http { host: String, port: u16 },
     InProcess(LocalService),
 }
 
 impl Transport {
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-    const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-
     /// A node at `http://host[:port]`, Ollama's port where none is named.
+    ///
+    /// # Errors
+    /// [`TransportError::Address`].
     pub fn http(address: &str) -> Result<Self, TransportError> {
         let refused = || TransportError::Address(address.to_owned());
         let uri: Uri = address
@@ -49,21 +52,13 @@ impl Transport {
         if !plain {
             return Err(refused());
         }
-        let port = authority.port_u16().unwrap_or(11434);
-        let base = format!("http://{}:{port}", authority.host())
-            .parse()
-            .map_err(|_| refused())?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(Self::CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Self::IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Ok(Self::Http { client, base })
+        Ok(Self(Kind::Http {
+            host: authority.host().to_owned(),
+            port: authority.port_u16().unwrap_or(11434),
+        }))
     }
 
-    /// A node in this process.
+    /// A node in this process: the same requests and the same bytes in answer, without a socket.
     pub fn in_process<S, B>(service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>
@@ -78,52 +73,153 @@ impl Transport {
         let boxed = service.map_response(|response: Response<B>| {
             response.map(|body| body.map_err(Into::into).boxed_unsync())
         });
-        Self::InProcess(BoxCloneSyncService::new(boxed))
+        Self(Kind::InProcess(BoxCloneSyncService::new(boxed)))
     }
 
-    /// Sends a request; `path` begins with a slash.
-    pub(crate) async fn send(
-        &self,
-        method: http::Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Response<ResponseBody>, TransportError> {
-        let connection = |error: BoxError| TransportError::Connection(error);
-        let request = |uri: String| {
-            Request::builder()
-                .method(method)
-                .uri(uri)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(Full::new(body))
-                .map_err(|error| connection(error.into()))
-        };
-        match self {
-            Self::Http { client, base } => {
-                let authority = base.authority().map_or("", |authority| authority.as_str());
-                let request = request(format!("http://{authority}{path}"))?;
-                let response = client
-                    .request(request)
-                    .map_err(|error| connection(error.into()))
-                    .await?;
-                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    /// What to call a node that has no other name: `host:port`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.authority() {
+            Some((host, port)) => format!("{host}:{port}"),
+            None => "embedded".to_owned(),
+        }
+    }
+
+    /// Host and port of a node elsewhere.
+    pub(crate) fn authority(&self) -> Option<(&str, u16)> {
+        match &self.0 {
+            Kind::Http { host, port } => Some((host, *port)),
+            Kind::InProcess(_) => None,
+        }
+    }
+
+    pub(crate) fn open(self, options: &Options) -> Link {
+        match self.0 {
+            Kind::Http { host, port } => {
+                let limits = Limits {
+                    connect: options.connect_timeout,
+                    head: options.first_token_timeout,
+                    idle: IDLE,
+                    max_head: MAX_HEAD,
+                };
+                Link::Http(Upstream::new(&host, port, limits))
             }
-            Self::InProcess(service) => {
-                match service.clone().oneshot(request(path.to_owned())?).await {
-                    Ok(response) => Ok(response),
-                    Err(never) => match never {},
-                }
-            }
+            Kind::InProcess(service) => Link::InProcess(service, options.first_token_timeout),
         }
     }
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http { base, .. } => write!(f, "Http({base})"),
-            Self::InProcess(_) => f.write_str("InProcess"),
+        match self.authority() {
+            Some((host, port)) => write!(f, "Http({host}:{port})"),
+            None => f.write_str("InProcess"),
         }
     }
+}
+
+const IDLE: Duration = Duration::from_mins(1);
+const MAX_HEAD: usize = 64 << 10;
+
+/// A node that can be talked to.
+pub(crate) enum Link {
+    Http(Upstream),
+    InProcess(LocalService, Duration),
+}
+
+impl Link {
+    /// Sends a request and waits for the head of its answer, as long as the options allow.
+    pub(crate) async fn send(
+        &self,
+        request: Outgoing<'_>,
+    ) -> Result<Response<NodeBody>, TransportError> {
+        match self {
+            Self::Http(upstream) => Ok(upstream.send(request).await?.map(NodeBody::Http)),
+            Self::InProcess(service, limit) => {
+                let mut plain = Request::builder()
+                    .method(request.method)
+                    .uri(request.path)
+                    .body(Full::new(request.body))
+                    .map_err(|_| TransportError::Request("its path is no path"))?;
+                *plain.headers_mut() = request.headers.clone();
+                match tokio::time::timeout(*limit, service.clone().oneshot(plain)).await {
+                    Ok(Ok(response)) => Ok(response.map(NodeBody::InProcess)),
+                    Ok(Err(never)) => match never {},
+                    Err(_) => Err(TransportError::HeadTimeout(*limit)),
+                }
+            }
+        }
+    }
+
+    /// Whether there is a socket between.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(upstream) => upstream.fmt(f),
+            Self::InProcess(..) => f.write_str("InProcess"),
+        }
+    }
+}
+
+/// What a node answers.
+#[derive(Debug)]
+pub(crate) enum NodeBody {
+    Http(UpstreamBody),
+    InProcess(LocalBody),
+}
+
+impl Body for NodeBody {
+    type Data = Bytes;
+    type Error = TransportError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
+        match self.get_mut() {
+            Self::Http(body) => Pin::new(body).poll_frame(context),
+            Self::InProcess(body) => Pin::new(body)
+                .poll_frame(context)
+                .map_err(TransportError::Connection),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http(body) => body.is_end_stream(),
+            Self::InProcess(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http(body) => body.size_hint(),
+            Self::InProcess(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The whole body, of at most `limit` bytes.
+pub(crate) async fn read(mut body: NodeBody, limit: usize) -> Result<Bytes, TransportError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let data = frame?.into_data().unwrap_or_default();
+        if whole.len() + data.len() > limit {
+            return Err(TransportError::Malformed(format!(
+                "more than {limit} bytes"
+            )));
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
 #[cfg(test)]
@@ -134,11 +230,11 @@ mod tests {
     fn only_plain_http_addresses_are_nodes() {
         assert_eq!(
             format!("{:?}", Transport::http("http://gpu-1/").unwrap()),
-            "Http(http://gpu-1:11434/)"
+            "Http(gpu-1:11434)"
         );
         assert_eq!(
             format!("{:?}", Transport::http("http://[::1]:9").unwrap()),
-            "Http(http://[::1]:9/)"
+            "Http([::1]:9)"
         );
         for bad in [
             "",

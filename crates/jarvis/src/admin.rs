@@ -1,9 +1,9 @@
-//! The admin listener: metrics and health, for operators only.
+//! The admin listener: metrics, health, and what the role adds, for operators only.
 
 use crate::lifecycle::Lifecycle;
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -11,9 +11,10 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
+use tower::ServiceExt as _;
 
 /// What the admin listener answers from.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Admin {
     pub(crate) started: Arc<AtomicBool>,
     /// Tells when the stop begins.
     pub(crate) lifecycle: Lifecycle,
+    /// The role's own routes, once it has started.
+    pub(crate) role: Arc<OnceLock<Router>>,
 }
 
 impl Admin {
@@ -33,6 +36,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/health/live", get(live))
             .route("/health/ready", get(ready))
+            .fallback(role)
             .with_state(self)
     }
 }
@@ -42,6 +46,16 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let text = admin.metrics.render();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn role(State(admin): State<Admin>, request: Request) -> Response {
+    match admin.role.get() {
+        Some(router) => match router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 async fn live() -> Response {

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// The backend alone.
     Api(ApiArgs),
+    /// The balancer alone: in the place of an Ollama, in front of many.
+    Balancer(BalancerArgs),
     /// The model server alone, speaking the Ollama and OpenAI APIs.
     Engine(EngineArgs),
     /// The web app alone, as static files.
@@ -80,6 +82,62 @@ pub(crate) struct ApiArgs {
     common: CommonArgs,
     #[command(flatten)]
     nodes: NodeArgs,
+}
+
+/// Flags of `jarvis balancer`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BalancerArgs {
+    /// What to do instead of balancing.
+    #[command(subcommand)]
+    pub(crate) command: Option<BalancerCommand>,
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    nodes: NodeArgs,
+    /// How a node is chosen: round_robin, least_connections, weighted_response_time, queue_length or adaptive.
+    #[arg(long, value_name = "NAME")]
+    strategy: Option<String>,
+    /// Requests that a node works on at once [default: learnt].
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// Requests that may wait; further ones get 503 [default: 512].
+    #[arg(long, value_name = "N")]
+    max_queue: Option<usize>,
+    /// Write arrivals, sizes and times (no content) to this file, for `jarvis balancer replay`.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+/// `jarvis balancer …`
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BalancerCommand {
+    /// Replay recorded requests in simulated time, once for each strategy, and show how long people would have waited.
+    Replay(ReplayArgs),
+}
+
+/// Flags of `jarvis balancer replay`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The trace that `balancer.trace` recorded; `synthetic` for one that is made up.
+    pub(crate) trace: String,
+    /// The strategies, separated by commas; to compare with, also power_of_two and cache_aware.
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        default_value = "round_robin,least_connections,weighted_response_time,queue_length,adaptive"
+    )]
+    pub(crate) strategy: Vec<String>,
+    /// A node, as `name=a slots=4 decode=0.02`; may be repeated [default: as the trace describes them].
+    #[arg(long = "node", value_name = "SHAPE")]
+    pub(crate) nodes: Vec<String>,
+    /// Where chance comes from.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `jarvis engine`.
@@ -221,6 +279,19 @@ impl Flags for ApiArgs {
         let mut flags = Overrides::default();
         self.common.set(&mut flags);
         self.nodes.set(&mut flags);
+        self.common.sources(flags)
+    }
+}
+
+impl Flags for BalancerArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        self.common.set(&mut flags);
+        self.nodes.set(&mut flags);
+        flags.set("--strategy", "balancer.strategy", self.strategy.as_ref());
+        flags.set("--slots", "balancer.slots", self.slots);
+        flags.set("--max-queue", "balancer.max_queue", self.max_queue);
+        flags.set("--trace", "balancer.trace", self.trace.as_ref());
         self.common.sources(flags)
     }
 }

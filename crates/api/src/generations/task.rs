@@ -6,7 +6,7 @@
 use super::{history, patience::Patience};
 use crate::{app::App, conversations, meter, problem};
 use futures_util::{FutureExt as _, StreamExt as _};
-use jarvis_balancer::{ChatError, ChatEvent, ChatStream, ChatTurn};
+use jarvis_balancer::{Caller, ChatError, ChatEvent, ChatStream, ChatTurn};
 use jarvis_domain::{Generation, GenerationError, Status, Usage};
 use jarvis_protocol::ollama;
 use jarvis_store::{AnswerWriter, LogError, Outcome, QueuePlace, StoreError};
@@ -217,6 +217,7 @@ impl Maker<'_> {
             model: self.generation.model.clone(),
             messages: messages.to_vec(),
             text_so_far: (!text.is_empty()).then_some(text),
+            caller: Caller::user(&self.generation.user_id),
         });
         let mut next = None;
         loop {

@@ -173,19 +173,15 @@ async fn serve(
     clock: Clock,
 ) -> (Api, Db, AnswerLog, SocketAddr) {
     let tasks = TaskTracker::new();
-    let spec = NodeSpec {
-        name: "node".to_owned(),
-        transport: Transport::http(&node).unwrap(),
-        slots: None,
-        optional: false,
-    };
+    let spec = NodeSpec::new("node", Transport::http(&node).unwrap());
     let stop = CancellationToken::new();
     let balancer = Balancer::start(
         jarvis_balancer::Options::default(),
         vec![spec],
         &tasks,
         &stop,
-    );
+    )
+    .unwrap();
     let store = DbOptions {
         path: dir.join("jarvis.db"),
         synchronous: Synchronous::Normal,

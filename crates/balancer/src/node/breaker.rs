@@ -44,19 +44,6 @@ pub(crate) enum Outcome {
     Neutral,
 }
 
-impl Outcome {
-    /// What an answer's status says. A 4xx is the client's business, and 429 is for the learnt capacity to note.
-    pub(crate) fn of(status: http::StatusCode) -> Self {
-        if status.is_client_error() {
-            Self::Neutral
-        } else if status.is_server_error() {
-            Self::Failure
-        } else {
-            Self::Success
-        }
-    }
-}
-
 /// Whether a node gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -74,10 +61,12 @@ pub(crate) enum State {
 pub(crate) struct Pass {
     /// It is from before the breaker's last change if this is not the breaker's own.
     epoch: u64,
+    #[cfg_attr(not(test), expect(dead_code, reason = "seen by tests"))]
     probe: bool,
 }
 
 impl Pass {
+    #[cfg(test)]
     /// Whether what becomes of this one decides if the node gets others.
     pub(crate) fn is_probe(&self) -> bool {
         self.probe
@@ -313,23 +302,23 @@ mod tests {
             matches!(breaker.state(at(1)), State::Open { .. }),
             "ten of twenty"
         );
+        let State::Open { until } = breaker.state(at(1)) else {
+            panic!("open")
+        };
+        send(&mut breaker, Outcome::Success, until);
+        send(&mut breaker, Outcome::Failure, until);
+        assert_eq!(breaker.state(until), State::Closed, "a new count");
     }
 
     #[test]
     fn statuses_say_whose_fault_it_was_and_a_4xx_never_counts() {
         let mut breaker = breaker();
-        for status in [400, 401, 404, 408, 413, 422, 429].repeat(50) {
-            let outcome = Outcome::of(http::StatusCode::from_u16(status).unwrap());
-            send(&mut breaker, outcome, at(1));
+        for _ in 0..300 {
+            send(&mut breaker, Outcome::Neutral, at(1));
         }
         assert_eq!(breaker.state(at(1)), State::Closed);
-        assert_eq!(Outcome::of(http::StatusCode::OK), Outcome::Success);
         for _ in 0..5 {
-            send(
-                &mut breaker,
-                Outcome::of(http::StatusCode::SERVICE_UNAVAILABLE),
-                at(1),
-            );
+            send(&mut breaker, Outcome::Failure, at(1));
         }
         assert!(matches!(breaker.state(at(1)), State::Open { .. }));
     }

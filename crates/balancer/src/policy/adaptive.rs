@@ -4,13 +4,16 @@
 //! requests already there would lose by it. That a model is loaded is worth what a load costs, no more: a busy warm node
 //! may lose to an idle cold one.
 
-use super::{Chance, Choice, Job, View, mind::Mind};
+use super::{
+    Chance, Choice, Job, View,
+    mind::{Estimate, Mind},
+};
 use std::time::Duration;
 
 /// Estimates this much apart (a share) are equal: then the node with the least to do is taken.
 const EQUAL: f64 = 0.02;
-/// A full node has to be this much better than a free one to be waited for: what it is waited for is less certain.
-const WORTH_WAITING: f64 = 0.7;
+/// A full node has to be this much better than a free one to be waited for.
+const WORTH_WAITING: f64 = 0.9;
 /// The share of requests that try another node than the best, and how much worse that may be expected to be.
 const EXPLORED: f64 = 0.02;
 const EXPLORED_WITHIN: f64 = 1.5;
@@ -26,10 +29,9 @@ pub(super) fn choose(
     chance: &Chance,
 ) -> Option<Choice> {
     let heaviest = views.iter().map(|view| view.weight).max()?;
-    let costs: Vec<f64> = views
-        .iter()
-        .map(|view| cost(mind, job, view, heaviest, now))
-        .collect();
+    let usual = mind.usual(job, now);
+    let cost = |view: &View| cost(&mind.estimate(job, &usual, view, now), view, heaviest);
+    let costs: Vec<f64> = views.iter().map(cost).collect();
     let of = |free: bool| {
         let some = views.iter().zip(&costs).enumerate();
         some.filter(move |(_, (view, _))| view.weight > 0 && view.free() == free)
@@ -47,8 +49,7 @@ pub(super) fn choose(
 }
 
 /// Seconds, made worse by errors and by less weight than the heaviest has.
-fn cost(mind: &Mind, job: &Job<'_>, view: &View, heaviest: u32, now: Duration) -> f64 {
-    let estimate = mind.estimate(job, view, now);
+fn cost(estimate: &Estimate, view: &View, heaviest: u32) -> f64 {
     let weight = f64::from(view.weight) / f64::from(heaviest.max(1));
     view.with_failures(estimate.total() + estimate.burden) / weight
 }

@@ -45,6 +45,13 @@ struct ModelMind {
     tokens: Mean,
 }
 
+/// What a request takes wherever nothing better is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usual {
+    rates: Rates,
+    tokens: f64,
+}
+
 /// Where a request's time would go, in seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Estimate {
@@ -54,7 +61,8 @@ pub(super) struct Estimate {
     pub(super) cold: f64,
     pub(super) prefill: f64,
     pub(super) decode: f64,
-    /// What the requests that are there lose by one more.
+    /// What the requests that are there lose by one more: they stand still while its prompt is computed, and each of its
+    /// tokens slows theirs.
     pub(super) burden: f64,
     pub(super) hit: Hit,
     /// Of `wait`, the prefills ahead.
@@ -74,10 +82,33 @@ impl Estimate {
 }
 
 impl Mind {
-    /// What `job` would take on the node of `view`.
-    pub(super) fn estimate(&self, job: &Job<'_>, view: &View, now: Duration) -> Estimate {
+    /// What is expected of `job` wherever it goes.
+    pub(super) fn usual(&self, job: &Job<'_>, now: Duration) -> Usual {
+        let facts = self.models.get(job.model);
+        let tokens = facts.map_or(TYPICAL_TOKENS, |facts| {
+            facts.tokens.value(TYPICAL_TOKENS, now)
+        });
+        Usual {
+            rates: facts.map_or(Rates::BUILT_IN, |facts| {
+                facts.pace.rates(&Rates::BUILT_IN, now)
+            }),
+            tokens: job
+                .max_tokens
+                .map_or(tokens, |most| tokens.min(f64::from(most))),
+        }
+    }
+
+    /// What `job`, of which `usual` is expected, would take on the node of `view`.
+    pub(super) fn estimate(
+        &self,
+        job: &Job<'_>,
+        usual: &Usual,
+        view: &View,
+        now: Duration,
+    ) -> Estimate {
         let node = self.nodes.get(&view.node);
-        let rates = self.rates(node, job.model, now);
+        let pace = node.and_then(|node| node.paces.get(job.model));
+        let rates = pace.map_or(usual.rates, |pace| pace.rates(&usual.rates, now));
         let active = usize::try_from(view.active).unwrap_or(usize::MAX);
         let there = node.map_or(0, |node| node.running.len()).max(active);
         let full = view.slots.is_some_and(|slots| view.active >= slots);
@@ -87,7 +118,7 @@ impl Mind {
         let prefill = rates
             .prefill
             .at((f64::from(job.prompt_bytes) - hit.expected()).max(0.0));
-        let tokens = self.tokens(job, now);
+        let tokens = usual.tokens;
         let decode = tokens * rates.decode.at(others);
         let cold = match node {
             _ if view.loaded => 0.0,
@@ -110,7 +141,7 @@ impl Mind {
             cold,
             prefill,
             decode,
-            burden: tokens * rates.decode.slope * others,
+            burden: (tokens * rates.decode.slope + prefill) * others,
             hit,
             backlog,
             others,
@@ -124,7 +155,7 @@ impl Mind {
     }
 
     pub(super) fn started(&mut self, job: &Job<'_>, view: &View, now: Duration) -> Guess {
-        let estimate = self.estimate(job, view, now);
+        let estimate = self.estimate(job, &self.usual(job, now), view, now);
         let id = self.next;
         self.next += 1;
         let model = self.name(job.model, now);
@@ -198,23 +229,6 @@ impl Mind {
 
     pub(super) fn forget(&mut self, node: u64) {
         self.nodes.remove(&node);
-    }
-
-    /// The rates of a model on a node; what is not known of the pair is taken from the model elsewhere.
-    fn rates(&self, node: Option<&NodeMind>, model: &str, now: Duration) -> Rates {
-        let common = self.models.get(model).map_or(Rates::BUILT_IN, |facts| {
-            facts.pace.rates(&Rates::BUILT_IN, now)
-        });
-        node.and_then(|node| node.paces.get(model))
-            .map_or(common, |pace| pace.rates(&common, now))
-    }
-
-    fn tokens(&self, job: &Job<'_>, now: Duration) -> f64 {
-        let usual = self.models.get(job.model).map_or(TYPICAL_TOKENS, |facts| {
-            facts.tokens.value(TYPICAL_TOKENS, now)
-        });
-        job.max_tokens
-            .map_or(usual, |most| usual.min(f64::from(most)))
     }
 
     /// The model's name, shared; marks it as used.

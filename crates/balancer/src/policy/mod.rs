@@ -24,9 +24,9 @@ mod strategy;
 mod tests;
 mod weighted_response_time;
 
+pub(crate) use chance::{Chance, mixed};
 pub use strategy::{Strategy, UnknownStrategy};
 
-use chance::Chance;
 use mind::Mind;
 use round_robin::RoundRobin;
 use std::{

@@ -15,7 +15,7 @@ const ODD: f64 = 4.0;
 
 /// How much of something seen at `then` still counts at `now`.
 fn faded(then: Duration, now: Duration) -> f64 {
-    0.5_f64.powf(now.saturating_sub(then).as_secs_f64() / HALF_LIFE)
+    (now.saturating_sub(then).as_secs_f64() / -HALF_LIFE).exp2()
 }
 
 /// A straight line, y = `base` + `slope` · x. Neither is negative.

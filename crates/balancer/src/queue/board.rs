@@ -1,9 +1,11 @@
 //! All waiters, and the offers that go round among them. Pure: time is passed in.
 
-use super::order::{Key, Order, Priority, Ticket};
+use super::{
+    offer::Offer,
+    order::{Key, Order, Priority, Ticket},
+};
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
     ops::Bound,
     sync::Arc,
     task::Waker,
@@ -32,42 +34,6 @@ const MOST_PARKED: usize = 32;
 const RANKS_EVERY: Duration = Duration::from_millis(200);
 const SHORT: usize = 64;
 
-type Suits = Arc<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// Something was freed. It is offered to those whom it suits, one after the other, until it suits nobody any more.
-#[derive(Clone)]
-pub(super) struct Offer {
-    /// Whom it suits, as of now; `None`: everybody.
-    suits: Option<Suits>,
-    /// The last who passed it on.
-    after: Option<Key>,
-    /// Tags for which there was nothing left.
-    spent: Vec<Tag>,
-}
-
-impl Offer {
-    pub(super) fn new(suits: Option<Suits>) -> Self {
-        Self {
-            suits,
-            after: None,
-            spent: Vec::new(),
-        }
-    }
-
-    fn suits(&self, tag: &Tag) -> bool {
-        !self.spent.contains(tag) && self.suits.as_ref().is_none_or(|suits| suits(tag))
-    }
-}
-
-impl fmt::Debug for Offer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Offer")
-            .field("after", &self.after)
-            .field("spent", &self.spent)
-            .finish_non_exhaustive()
-    }
-}
-
 #[derive(Debug)]
 enum Standing {
     /// May be offered something.
@@ -93,8 +59,10 @@ struct Entry {
 
 /// What a waiter takes on the board, in bytes, with all indexes but without what their tables leave unused.
 #[cfg(test)]
-pub(super) const ENTRY_BYTES: usize =
-    size_of::<(u64, Entry)>() + 4 * size_of::<Key>() + 2 * size_of::<u64>();
+pub(super) const ENTRY_BYTES: usize = size_of::<(u64, Entry)>()
+    + 3 * size_of::<Key>()
+    + 2 * size_of::<(Instant, u64)>()
+    + super::order::USER_BYTES;
 
 /// What a waiter said about its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +95,7 @@ pub(super) struct Board {
     ready: HashMap<Tag, BTreeSet<Key>>,
     /// Newcomers who have not tried yet. Without a first try, one who comes just after a slot was freed would not know.
     fresh: BTreeSet<Key>,
+    deadlines: BTreeSet<(Instant, u64)>,
     offered: Vec<u64>,
     /// Offers that suit only waiters who have another one in hand.
     parked: Vec<Offer>,
@@ -146,6 +115,7 @@ impl Board {
             entries: HashMap::new(),
             ready: HashMap::new(),
             fresh: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
             offered: Vec::new(),
             parked: Vec::new(),
             tags: HashMap::new(),
@@ -164,6 +134,7 @@ impl Board {
         self.limit
     }
 
+    #[cfg(test)]
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
@@ -190,6 +161,7 @@ impl Board {
         deadline: Instant,
         now: Instant,
     ) -> Option<u64> {
+        self.expire(now);
         if self.entries.len() >= self.limit {
             return None;
         }
@@ -202,6 +174,7 @@ impl Board {
             .or_default()
             .insert(ticket.key);
         self.fresh.insert(ticket.key);
+        self.deadlines.insert((deadline, number));
         let entry = Entry {
             ticket,
             tag,
@@ -305,18 +278,9 @@ impl Board {
 
     fn remove(&mut self, number: u64, served: bool, now: Instant) {
         let offer = self.take_back(number, false);
-        let Some(entry) = self.entries.remove(&number) else {
+        let Some(entry) = self.forget(number) else {
             return;
         };
-        self.unready(&entry.tag, &entry.ticket.key);
-        if let Some(count) = self.tags.get_mut(&entry.tag) {
-            *count -= 1;
-            if *count == 0 {
-                self.tags.remove(&entry.tag);
-            }
-        }
-        self.wakers.extend(entry.waker);
-        self.version += 1;
         if served {
             self.order.serve(&entry.ticket);
             self.raise_due();
@@ -331,6 +295,34 @@ impl Board {
             self.place(offer, now);
         }
         self.advance(now);
+    }
+
+    /// Takes a waiter who has nothing in hand from everything but the order.
+    fn forget(&mut self, number: u64) -> Option<Entry> {
+        let mut entry = self.entries.remove(&number)?;
+        self.unready(&entry.tag, &entry.ticket.key);
+        self.deadlines.remove(&(entry.deadline, number));
+        if let Some(count) = self.tags.get_mut(&entry.tag) {
+            *count -= 1;
+            if *count == 0 {
+                self.tags.remove(&entry.tag);
+            }
+        }
+        self.wakers.extend(entry.waker.take());
+        self.version += 1;
+        Some(entry)
+    }
+
+    /// Removes those whose deadline has passed and who have nothing in hand.
+    fn expire(&mut self, now: Instant) {
+        let late = self.deadlines.range(..=(now, u64::MAX));
+        let late = late.map(|(_, number)| *number);
+        let late: Vec<_> = late.filter(|n| !self.offered.contains(n)).collect();
+        for number in late {
+            if let Some(entry) = self.forget(number) {
+                self.order.leave(&entry.ticket);
+            }
+        }
     }
 
     fn raise_due(&mut self) {
@@ -395,21 +387,16 @@ impl Board {
 
     /// Hands the offer to the first whom it suits and who has nothing in hand.
     fn place(&mut self, offer: Offer, now: Instant) {
+        self.expire(now);
         let from = offer.after.map_or(Bound::Unbounded, Bound::Excluded);
-        loop {
-            let suited = self.ready.iter().filter(|(tag, _)| offer.suits(tag));
-            let firsts = suited.filter_map(|(_, keys)| keys.range((from, Bound::Unbounded)).next());
-            let Some(number) = firsts.min().map(|key| key.number) else {
-                break;
-            };
-            if !self.is_late(number, now) {
-                self.give(number, Some(offer), now);
-                return;
-            }
-            self.expire(number);
+        let suited = self.ready.iter().filter(|(tag, _)| offer.suits(tag));
+        let firsts = suited.filter_map(|(_, keys)| keys.range((from, Bound::Unbounded)).next());
+        if let Some(number) = firsts.min().map(|key| key.number) {
+            self.give(number, Some(offer), now);
+            return;
         }
-        let in_hand = self.offered.iter().filter_map(|n| self.entries.get(n));
-        if in_hand.into_iter().any(|entry| offer.suits(&entry.tag)) {
+        let mut in_hand = self.offered.iter().filter_map(|n| self.entries.get(n));
+        if in_hand.any(|entry| offer.suits(&entry.tag)) {
             self.park(offer);
         }
     }
@@ -439,34 +426,12 @@ impl Board {
             self.place(offer, now);
         }
         while let Some(key) = self.fresh.first().copied() {
-            let in_hand = self.offered.iter().filter_map(|n| self.entries.get(n));
+            let mut in_hand = self.offered.iter().filter_map(|n| self.entries.get(n));
             // Who is ahead decides first whether there is anything left.
-            if in_hand.into_iter().any(|entry| entry.ticket.key < key) {
+            if in_hand.any(|entry| entry.ticket.key < key) {
                 return;
             }
             self.give(key.number, None, now);
         }
-    }
-
-    fn is_late(&self, number: u64, now: Instant) -> bool {
-        let entry = self.entries.get(&number);
-        entry.is_none_or(|entry| entry.deadline <= now)
-    }
-
-    /// Removes one whose deadline has passed and who has nothing in hand.
-    fn expire(&mut self, number: u64) {
-        let Some(entry) = self.entries.remove(&number) else {
-            return;
-        };
-        self.unready(&entry.tag, &entry.ticket.key);
-        self.order.leave(&entry.ticket);
-        if let Some(count) = self.tags.get_mut(&entry.tag) {
-            *count -= 1;
-            if *count == 0 {
-                self.tags.remove(&entry.tag);
-            }
-        }
-        self.wakers.extend(entry.waker);
-        self.version += 1;
     }
 }

@@ -9,17 +9,14 @@ pub(crate) enum Capacity {
     Fixed(u32),
     /// Found out by use: see [`Learnt`].
     Learnt,
-    /// Any number: the node keeps its own queue.
-    Unbounded,
 }
 
 impl Capacity {
-    /// The limit to begin with (`u32::MAX`: none), and what learns a better one.
+    /// The limit to begin with, and what learns a better one.
     pub(super) fn begin(self) -> (u32, Option<Learnt>) {
         match self {
-            Self::Fixed(slots) => (slots.clamp(1, u32::MAX - 1), None),
+            Self::Fixed(slots) => (slots.max(1), None),
             Self::Learnt => (FIRST, Some(Learnt::default())),
-            Self::Unbounded => (u32::MAX, None),
         }
     }
 }

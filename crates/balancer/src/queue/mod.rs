@@ -7,14 +7,15 @@
 
 mod board;
 mod capacity;
+mod offer;
 mod order;
 mod slots;
 #[cfg(test)]
 mod tests;
 mod waiter;
 
-pub(crate) use board::{Place, Tag};
+pub(crate) use board::Place;
 pub(crate) use capacity::Capacity;
-pub(crate) use order::Priority;
+pub use order::Priority;
 pub(crate) use slots::{Claim, Freed, Slots};
-pub(crate) use waiter::{Entry, Queue, QueueFull, Turn, Waiter};
+pub(crate) use waiter::{Entry, Queue, Turn, Waiter};

@@ -4,14 +4,36 @@ use std::collections::{BTreeSet, HashMap};
 
 /// How urgent a request is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Priority {
+pub enum Priority {
+    /// Before all others.
     High,
+    /// As most are.
     #[default]
     Normal,
+    /// After all others, though not for ever.
     Low,
 }
 
+impl std::str::FromStr for Priority {
+    type Err = UnknownPriority;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPriority> {
+        match name {
+            "high" => Ok(Self::High),
+            "normal" => Ok(Self::Normal),
+            "low" => Ok(Self::Low),
+            _ => Err(UnknownPriority),
+        }
+    }
+}
+
+/// Not a priority's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a priority is high, normal or low")]
+pub struct UnknownPriority;
+
 impl Priority {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 
     fn raised(self) -> Self {
@@ -48,17 +70,19 @@ pub(super) struct Ticket {
 #[derive(Debug, Default)]
 struct User {
     waiting: u32,
-    /// Start of its last waiter, which the next must not overtake.
+    /// Start of its latest waiter.
     last: u64,
-    /// Virtual time at which its next turn may begin.
-    next: u64,
-    /// Turns reserved by waiters that left without having had them.
-    unused: u64,
+    /// Virtual time up to which it has been served.
+    served: u64,
 }
+
+#[cfg(test)]
+pub(super) const USER_BYTES: usize = size_of::<(u64, User)>();
 
 /// Start-time fair queueing with turns of equal cost. Each waiter of a user begins one turn after the one before it, and
 /// never before the virtual time at which it came; virtual time is the start of the latest turn taken. So a user who comes
-/// late is not behind the whole backlog of another, and one who was away saves nothing up.
+/// late is not behind the whole backlog of another, and one who was away saves nothing up: while `n` other users wait in the
+/// same priority, its `k`-th waiter has at most `k * n` turns of theirs before it.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     keys: BTreeSet<Key>,
@@ -76,15 +100,14 @@ impl Order {
         let number = self.next_number;
         self.next_number += 1;
         let state = self.users.entry(user).or_default();
-        let owed = state.next.saturating_sub(state.unused);
-        let after = if state.waiting > 0 { state.last } else { 0 };
-        let start = owed.max(after).max(self.virtual_time);
-        *state = User {
-            waiting: state.waiting + 1,
-            last: start,
-            next: start + 1,
-            unused: 0,
+        let after = if state.waiting > 0 {
+            state.last + 1
+        } else {
+            state.served
         };
+        let start = after.max(self.virtual_time);
+        state.waiting += 1;
+        state.last = start;
         let key = Key {
             priority,
             start,
@@ -106,15 +129,15 @@ impl Order {
             *above += 1;
         }
         self.virtual_time = self.virtual_time.max(ticket.key.start);
+        if let Some(user) = self.users.get_mut(&ticket.user) {
+            user.served = user.served.max(ticket.key.start + 1);
+        }
         self.forget_if_even(ticket.user);
     }
 
-    /// The waiter has left without a turn, which its user gets back.
+    /// The waiter has left without a turn. That costs its user nothing, once nobody of it waits any more.
     pub(super) fn leave(&mut self, ticket: &Ticket) {
         self.remove(ticket);
-        if let Some(user) = self.users.get_mut(&ticket.user) {
-            user.unused += 1;
-        }
         self.forget_if_even(ticket.user);
     }
 
@@ -136,6 +159,7 @@ impl Order {
         self.insert(ticket);
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
@@ -169,7 +193,7 @@ impl Order {
     /// A user is remembered while it waits, or while it is ahead of the others.
     fn forget_if_even(&mut self, user: u64) {
         let now = self.virtual_time;
-        let ahead = |user: &User| user.waiting > 0 || user.next.saturating_sub(user.unused) > now;
+        let ahead = |user: &User| user.waiting > 0 || user.served > now;
         if self.users.get(&user).is_some_and(|user| !ahead(user)) {
             self.users.remove(&user);
         }
@@ -337,6 +361,32 @@ mod tests {
                 }
                 turns += 1;
                 prop_assert!(turns <= bound, "{turns} of {bound}");
+            }
+        }
+
+        /// The bound that the order states.
+        #[test]
+        fn the_wait_of_a_late_user_is_bounded_by_the_number_of_others(
+            backlogs in prop::collection::vec(1u64..60, 1..6),
+            served in 0usize..40,
+            mine in 1u64..8,
+        ) {
+            let mut line = Line::default();
+            for (user, backlog) in (0..).zip(&backlogs) {
+                for _ in 0..*backlog { line.enter(Priority::Normal, user); }
+            }
+            let all: u64 = backlogs.iter().sum();
+            for _ in 0..served.min(usize::try_from(all).unwrap()) { line.serve(); }
+            for _ in 0..mine { line.enter(Priority::Normal, 99); }
+            let (mut others, mut own) = (0, 0);
+            while own < mine {
+                if line.serve().1 == 99 {
+                    own += 1;
+                    let bound = own * backlogs.len() as u64;
+                    prop_assert!(others <= bound, "{others} before number {own}, of {bound}");
+                } else {
+                    others += 1;
+                }
             }
         }
 

@@ -31,7 +31,6 @@ pub(crate) struct Freed {
 pub(crate) struct Slots {
     active: AtomicU32,
     draining: AtomicU32,
-    /// `u32::MAX` where the node keeps its own queue.
     capacity: AtomicU32,
     learnt: Mutex<Option<Learnt>>,
     /// When the last look began that found the node idle.
@@ -77,10 +76,9 @@ impl Slots {
         self.draining.load(SeqCst)
     }
 
-    /// How many may be in use. `None`: the node keeps its own queue.
-    pub(crate) fn capacity(&self) -> Option<u32> {
-        let capacity = self.capacity.load(SeqCst);
-        (capacity != u32::MAX).then_some(capacity)
+    /// How many may be in use.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.capacity.load(SeqCst)
     }
 
     /// How many can be claimed now.
@@ -162,6 +160,7 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    #[cfg(test)]
     /// How many slots were in use when this one was claimed, itself included.
     pub(crate) fn concurrency(&self) -> u32 {
         self.concurrency
@@ -304,22 +303,16 @@ mod tests {
             held: None,
         };
         assert_eq!(*told.lock().unwrap(), [grown]);
-        slots.set_capacity(Capacity::Unbounded);
-        assert_eq!(slots.capacity(), None);
-        let many: Vec<_> = (0..1000).map(|_| slots.try_claim().unwrap()).collect();
-        assert_eq!(slots.active(), 1000);
-        drop(many);
-        assert_eq!(slots.active(), 0);
     }
 
     #[tokio::test]
     async fn a_busy_answer_shrinks_a_learnt_capacity() {
         let (slots, _) = slots(Capacity::Learnt);
-        assert_eq!(slots.capacity(), Some(4));
+        assert_eq!(slots.capacity(), 4);
         let claims: Vec<_> = (0..4).map(|_| slots.try_claim().unwrap()).collect();
         assert_eq!(claims[2].concurrency(), 3);
         claims[3].busy();
-        assert_eq!(slots.capacity(), Some(3));
+        assert_eq!(slots.capacity(), 3);
         assert_eq!(slots.active(), 4);
     }
 
@@ -330,7 +323,7 @@ mod tests {
         for _ in 0..8 {
             claims[3].began(Duration::from_millis(10));
         }
-        assert_eq!((slots.capacity(), slots.free()), (Some(5), 1));
+        assert_eq!((slots.capacity(), slots.free()), (5, 1));
         let grown = Freed {
             slots: 1,
             held: None,

@@ -1,6 +1,6 @@
 //! Slots and queue together, as the dispatcher uses them. Waiters are polled by hand, and only when they were woken.
 
-use super::*;
+use super::{board::Tag, waiter::QueueFull, *};
 use proptest::prelude::*;
 use std::{
     collections::HashMap,
@@ -12,7 +12,11 @@ use std::{
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
-use tokio::time::{self, Instant};
+use tokio::{
+    task,
+    time::{self, Instant},
+};
+use tokio_util::task::TaskTracker;
 
 const FAR: Duration = Duration::from_hours(1);
 
@@ -44,7 +48,8 @@ impl Task {
     fn poll(&mut self) -> Option<Turn> {
         self.woken.0.store(false, SeqCst);
         let waker = Waker::from(Arc::clone(&self.woken));
-        let turn = pin!(self.waiter.turn());
+        // One task polls them all: its share of polls must not make alarms wait.
+        let turn = pin!(task::coop::unconstrained(self.waiter.turn()));
         match turn.poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(turn) => Some(turn),
             Poll::Pending => None,
@@ -348,6 +353,64 @@ async fn a_waiter_costs_less_than_two_kibibytes() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_a_thousand_waiters_one_is_woken_for_one_slot() {
+    let (queue, stock) = (Queue::new(1000), Stock::default());
+    let mut tasks: Vec<_> = (0..1000).map(|_| settled(&queue, "a")).collect();
+    for _ in 0..10 {
+        stock.put(&queue, 1, "a");
+        let woken = |task: &Task| task.is_woken();
+        assert_eq!(tasks.iter().filter(|task| woken(task)).count(), 1);
+        assert_eq!(tasks[0].poll(), Some(Turn::Try));
+        stock.take(tasks.remove(0));
+        assert!(!tasks.iter().any(woken));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_late_makes_room_even_if_it_is_stuck() {
+    let queue = Queue::new(1);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut stuck = enter(
+        &queue,
+        Entry {
+            deadline,
+            ..entry("a")
+        },
+    );
+    stuck.settle();
+    time::advance(Duration::from_millis(999)).await;
+    assert!(queue.enter(entry("a")).is_err());
+    time::advance(Duration::from_millis(1)).await;
+    let mut next = enter(&queue, entry("a"));
+    assert_eq!(next.poll(), Some(Turn::Try));
+    assert_eq!(stuck.poll(), Some(Turn::Late));
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_take_turns_whatever_their_backlogs() {
+    let (queue, stock) = (Queue::new(200), Stock::default());
+    let with = |user| Entry { user, ..entry("a") };
+    let enter = |user, count| (0..count).map(move |_| (user, with(user)));
+    let mut tasks = Vec::new();
+    for (user, entry) in enter(1, 100).chain(enter(2, 5)) {
+        let mut task = Task::new(queue.enter(entry).unwrap());
+        task.settle();
+        tasks.push((user, task));
+    }
+    let served: Vec<_> = (0..10)
+        .map(|_| {
+            stock.put(&queue, 1, "a");
+            let at = tasks.iter().position(|(_, task)| task.is_woken()).unwrap();
+            let (user, mut task) = tasks.remove(at);
+            assert_eq!(task.poll(), Some(Turn::Try));
+            stock.take(task);
+            user
+        })
+        .collect();
+    assert_eq!(served, [1, 2].repeat(5));
+}
+
 /// Two nodes with two slots each: one has models a and b, the other b and c.
 struct World {
     queue: Queue,
@@ -428,13 +491,14 @@ impl World {
                 self.left += 1;
             }
             Act::Resize(node, to) => self.nodes[*node].set_capacity(Capacity::Fixed(*to)),
-            Act::Run(at) => self.run_one(*at),
+            Act::Run(at) => self.run_one(*at, false),
+            Act::RunLate(at) => self.run_one(*at, true),
             Act::Finish(_) | Act::Leave(_) => {}
         }
     }
 
-    /// Polls one of those who were woken.
-    fn run_one(&mut self, pick: usize) {
+    /// Polls one of those who were woken. `late`: should its try fail, a slot is freed before it says so.
+    fn run_one(&mut self, pick: usize, late: bool) {
         let woken: Vec<_> = (0..self.tasks.len())
             .filter(|at| self.tasks[*at].1.is_woken())
             .collect();
@@ -453,6 +517,9 @@ impl World {
                     self.took += 1;
                     task.waiter.took();
                 } else {
+                    if late && !self.claims.is_empty() {
+                        drop(self.claims.swap_remove(pick % self.claims.len()));
+                    }
                     task.waiter.lost();
                     task.woken.0.store(true, SeqCst);
                     self.tasks.push((0, task));
@@ -475,7 +542,7 @@ impl World {
     fn run_all(&mut self) {
         let mut steps = 0;
         while self.tasks.iter().any(|(_, task)| task.is_woken()) {
-            self.run_one(steps * 7);
+            self.run_one(steps * 7, false);
             steps += 1;
             assert!(steps < 20_000, "goes round for ever");
         }
@@ -502,6 +569,7 @@ enum Act {
     Leave(usize),
     Resize(usize, u32),
     Run(usize),
+    RunLate(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -512,8 +580,58 @@ fn act() -> impl Strategy<Value = Act> {
         4 => any::<usize>().prop_map(Act::Finish),
         2 => any::<usize>().prop_map(Act::Leave),
         1 => (0usize..2, 1u32..5).prop_map(|(node, to)| Act::Resize(node, to)),
-        10 => any::<usize>().prop_map(Act::Run),
+        9 => any::<usize>().prop_map(Act::Run),
+        3 => any::<usize>().prop_map(Act::RunLate),
     ]
+}
+
+/// Every wait here ends only if no freed slot goes unnoticed, whichever threads free, enter and try at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_lose_no_waking() {
+    let world = Arc::new(World::new());
+    let tasks = TaskTracker::new();
+    for number in 0..40 {
+        let world = Arc::clone(&world);
+        tasks.spawn(async move {
+            for round in 0..50 {
+                let tag = ["a", "b", "c"][(number + round) % 3];
+                let user = number as u64;
+                let claim = loop {
+                    let Ok(mut waiter) = world.queue.enter(Entry { user, ..entry(tag) }) else {
+                        task::yield_now().await;
+                        continue;
+                    };
+                    if let Some(claim) = wait(&world, &mut waiter).await {
+                        waiter.took();
+                        break claim;
+                    }
+                };
+                task::yield_now().await;
+                drop(claim);
+            }
+        });
+    }
+    tasks.close();
+    time::timeout(Duration::from_mins(1), tasks.wait())
+        .await
+        .expect("somebody waits for ever");
+    assert!(world.queue.is_empty());
+    let active = world.nodes.each_ref().map(|node| node.active());
+    assert_eq!(active, [0, 0]);
+}
+
+/// `None`: it gave up in the midst of its try.
+async fn wait(world: &World, waiter: &mut Waiter) -> Option<Claim> {
+    let mut tries = 0;
+    loop {
+        if waiter.turn().await == Turn::Try {
+            let claim = world.usable(&waiter.tag()).and_then(Slots::try_claim);
+            tries += 1;
+            if claim.is_some() || tries > 7 {
+                return claim;
+            }
+        }
+    }
 }
 
 proptest! {

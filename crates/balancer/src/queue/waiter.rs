@@ -1,7 +1,8 @@
 //! The queue as its users see it, and waiting in it.
 
 use super::{
-    board::{Board, Found, Offer, Place, Tag, Verdict},
+    board::{Board, Found, Place, Tag, Verdict},
+    offer::Offer,
     order::Priority,
 };
 use std::{
@@ -127,6 +128,7 @@ impl Queue {
         self.shared.with(|board| board.tags().clone())
     }
 
+    #[cfg(test)]
     /// How many wait for `tag`.
     pub(crate) fn waiting_for(&self, tag: &str) -> usize {
         if self.is_empty() {
@@ -166,6 +168,7 @@ impl Queue {
         mean.and_then(|mean| Duration::try_from_secs_f64(mean).ok())
     }
 
+    #[cfg(test)]
     /// From now on at most `limit` wait; those who are more already stay.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.shared.with(|board| board.set_limit(limit));
@@ -189,6 +192,7 @@ pub(crate) struct Waiter {
     shared: Arc<Shared>,
     number: u64,
     deadline: Instant,
+    #[cfg_attr(not(test), expect(dead_code, reason = "seen by tests"))]
     tag: Tag,
     slots: Box<dyn Fn() -> u32 + Send + Sync>,
     trying: bool,
@@ -244,6 +248,7 @@ impl Waiter {
         self.resolve(Verdict::Passed);
     }
 
+    #[cfg(test)]
     /// What it waits for.
     pub(crate) fn tag(&self) -> Tag {
         Arc::clone(&self.tag)

@@ -6,6 +6,9 @@
 //! of that node in the form of the first stream; its output goes through the same transcript, so that the next loss is like
 //! the first. Where going on would be wrong, [`Why`] says so and [`failure`] is the record that ends the stream.
 //!
+//! Thoughts that are over are written back between the tags that the rendered prompt opens; thoughts in progress are not
+//! continued.
+//!
 //! Stop strings hold across the seam: a node keeps back text that may be the beginning of one (Ollama and Jarvis's engine do),
 //! so what was sent never ends inside one, and the next node makes the whole of it again.
 
@@ -25,7 +28,7 @@ mod why;
 pub(crate) use broken::{Broken, Cause, Limits};
 pub(crate) use request::{Ask, Origin, Step, telling_tokens};
 pub(crate) use splice::{Spent, Splice};
-pub(crate) use transcript::{Counts, End, Transcript};
+pub(crate) use transcript::{End, Transcript};
 pub use way::Way;
 pub(crate) use way::{Discovery, Next, Ways};
 pub(crate) use why::Why;

@@ -2,10 +2,11 @@
 
 use super::{
     Dialect, Transcript, Way, Ways, Why,
-    edit::{Object, appended, json, member},
+    edit::{Object, json, member},
     splice,
     text::{elements, says_something, text_of},
     translate,
+    way::{opened_thinking, rendered_prompt},
 };
 use bytes::Bytes;
 use jarvis_protocol::ollama::{Continue, RequestExtension};
@@ -136,7 +137,8 @@ impl Origin {
             Err(Why::TooLong)
         } else if flags.no_text {
             Err(Why::NoText)
-        } else if flags.thought {
+        } else if flags.thought && transcript.text().is_empty() {
+            // The thoughts themselves cannot be continued: their end would have to be found in raw text.
             Err(Why::Thinking)
         } else {
             Ok(())
@@ -161,6 +163,11 @@ impl Origin {
         })
     }
 
+    /// Whether the prompt is used without a template.
+    fn is_raw(&self) -> bool {
+        self.said("raw") == Some("true") && self.dialect == Dialect::OllamaGenerate
+    }
+
     /// Which of the ways that a node offers is right for this request.
     ///
     /// # Errors
@@ -169,11 +176,10 @@ impl Origin {
         if ways.engine {
             return Ok(Way::Engine);
         }
-        let raw = self.said("raw") == Some("true") && self.dialect == Dialect::OllamaGenerate;
         let chat = matches!(self.dialect, Dialect::OllamaChat | Dialect::OpenAiChat);
         let tools = self.said("tools").is_some() || self.said("functions").is_some();
         let images = self.has_images();
-        if (ways.rendered || raw) && !tools && !images {
+        if (ways.rendered || self.is_raw()) && !tools && !images {
             Ok(Way::RenderedRaw)
         } else if ways.prefill && chat {
             Ok(Way::Prefill)
@@ -186,17 +192,26 @@ impl Origin {
         }
     }
 
-    /// What to do next, on a node whose ways are these and whose model has the same digest.
+    /// What to do next, on a node whose ways are these and whose model has the same digest. The half record of the lost node is
+    /// forgotten here.
     ///
     /// # Errors
     /// The answer cannot go on there, or nowhere.
-    pub(crate) fn continuation(&self, ways: Ways, transcript: &Transcript) -> Result<Step, Why> {
+    pub(crate) fn continuation(
+        &self,
+        ways: Ways,
+        transcript: &mut Transcript,
+    ) -> Result<Step, Why> {
+        transcript.cut();
         if transcript.finished().is_some() {
             // The text is whole: only what closes the stream is lacking.
             return Ok(Step::End(splice::closing(self, transcript, "")));
         }
         self.resumable(transcript)?;
         let way = self.way(ways)?;
+        if transcript.flags().thought && (way != Way::RenderedRaw || self.is_raw()) {
+            return Err(Why::Thinking);
+        }
         let left = match self.limit(way) {
             None => None,
             Some(limit) => match limit.saturating_sub(transcript.tokens_used()) {
@@ -207,7 +222,7 @@ impl Origin {
         match way {
             Way::Engine => self.to_engine(transcript, left).map(Step::Ask),
             Way::Prefill => self.prefilled(transcript, left).map(Step::Ask),
-            Way::RenderedRaw if self.said("raw") == Some("true") => {
+            Way::RenderedRaw if self.is_raw() => {
                 let prompt = self.said("prompt").map_or(Ok(String::new()), text_of);
                 let prompt = prompt.map_err(|_| Why::Request)?;
                 self.raw(&prompt, transcript, left).map(Step::Ask)
@@ -222,10 +237,15 @@ impl Origin {
     /// # Errors
     /// The prompt was not shown, or its answer cannot be continued in this way.
     pub(crate) fn rendered(&self, answer: &[u8], transcript: &Transcript) -> Result<Ask, Why> {
-        let prompt = rendered_prompt(answer).ok_or(Why::NotRendered)?;
-        if opens_thinking(&prompt) {
-            // The model was to think first, yet no thoughts came: what it wrote cannot be known.
-            return Err(Why::Thinking);
+        let mut prompt = rendered_prompt(answer).ok_or(Why::NotRendered)?;
+        match (opened_thinking(&prompt), transcript.thoughts()) {
+            (None, "") => {}
+            (Some(close), thoughts) if !thoughts.is_empty() => {
+                prompt += thoughts;
+                prompt += close;
+            }
+            // Thoughts came that the prompt did not open, or the other way round: what the model wrote cannot be known.
+            _ => return Err(Why::Thinking),
         }
         let left = self
             .limit(Way::RenderedRaw)
@@ -256,9 +276,9 @@ impl Origin {
     }
 
     /// The `options` of an Ollama request, with what is left of the token limit.
-    fn options(&self, left: Option<u64>) -> Result<Option<String>, Why> {
+    fn options(&self, way: Way, left: Option<u64>) -> Result<Option<String>, Why> {
         if !self.dialect.is_ollama() {
-            return Ok(Some(translate::options(self, left)));
+            return Ok(Some(translate::options(self, way, left)));
         }
         let Some(options) = member(&self.body, "options") else {
             return Ok(None);
@@ -304,7 +324,7 @@ impl Origin {
         } else {
             translate::body(self).map_err(|_| Why::Request)?
         };
-        body.raw_if("options", self.options(left)?.as_deref());
+        body.raw_if("options", self.options(Way::Engine, left)?.as_deref());
         body.set("jarvis", &extension);
         Ok(ask(answers, body))
     }
@@ -342,7 +362,7 @@ impl Origin {
         body.raw("raw", "true");
         body.raw("stream", "true");
         body.raw("think", "false");
-        body.raw_if("options", self.options(left)?.as_deref());
+        body.raw_if("options", self.options(Way::RenderedRaw, left)?.as_deref());
         for kept in ["keep_alive", "shift", "truncate", "images"] {
             body.raw_if(kept, member(&self.body, kept));
         }
@@ -352,7 +372,7 @@ impl Origin {
     /// The conversation with the text so far as a last message of the assistant.
     fn prefilled(&self, transcript: &Transcript, left: Option<u64>) -> Result<Ask, Why> {
         let messages = self.said("messages").ok_or(Why::Request)?;
-        let messages = with_answer(messages, transcript.text()).ok_or(Why::Request)?;
+        let messages = translate::with_answer(messages, transcript.text()).ok_or(Why::Request)?;
         let mut without = vec!["messages"];
         if left.is_some() {
             without.extend(["options", "max_tokens", "max_completion_tokens"]);
@@ -361,7 +381,10 @@ impl Origin {
         body.raw("messages", &messages);
         match left {
             Some(left) if self.dialect.is_ollama() => {
-                body.raw_if("options", self.options(Some(left))?.as_deref());
+                body.raw_if(
+                    "options",
+                    self.options(Way::Prefill, Some(left))?.as_deref(),
+                );
             }
             Some(left) => {
                 for name in ["max_tokens", "max_completion_tokens"] {
@@ -382,44 +405,6 @@ fn ask(answers: Dialect, body: Object) -> Ask {
         body: body.end().into(),
         answers,
     }
-}
-
-/// The conversation with `text` added to its last message, if that is the assistant's, or else as a new one.
-fn with_answer(messages: &str, text: &str) -> Option<String> {
-    let all: Vec<&str> = elements(messages).collect::<Result<_, _>>().ok()?;
-    let last = all.last()?;
-    if member(last, "role") != Some("\"assistant\"") {
-        let mut message = Object::new();
-        message.raw("role", "\"assistant\"");
-        message.set("content", text);
-        return Some(appended(messages, &message.end()));
-    }
-    let begun = match member(last, "content") {
-        None => String::new(),
-        Some(content) => text_of(content).ok()?,
-    };
-    let mut message = Object::copy(last, &["content"]).ok()?;
-    message.set("content", &(begun + text));
-    let mut joined = String::from("[]");
-    for before in &all[..all.len() - 1] {
-        joined = appended(&joined, before);
-    }
-    Some(appended(&joined, &message.end()))
-}
-
-/// The prompt that an answer to `_debug_render_only` shows.
-pub(super) fn rendered_prompt(answer: &[u8]) -> Option<String> {
-    let answer = std::str::from_utf8(answer).ok()?;
-    let shown = member(member(answer, "_debug_info")?, "rendered_template")?;
-    text_of(shown).ok().filter(|prompt| !prompt.is_empty())
-}
-
-/// Whether a rendered prompt ends by opening the model's thoughts.
-pub(super) fn opens_thinking(prompt: &str) -> bool {
-    let end = prompt.trim_end();
-    ["<think>", "<thinking>", "<|think|>", "[THINK]"]
-        .iter()
-        .any(|tag| end.ends_with(tag))
 }
 
 /// The body of a request to Jarvis's engine with the wish that every record tells its tokens, so that a later seam is exact.

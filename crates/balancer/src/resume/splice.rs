@@ -412,7 +412,7 @@ pub(super) fn closing(origin: &Origin, transcript: &Transcript, reason: &str) ->
     match transcript.finished() {
         None => splice.close(&mut out, reason, Some(own)),
         Some(end) => {
-            let told = end.counts.metrics != Metrics::default();
+            let told = end.metrics != Metrics::default();
             splice.close_after_reason(&mut out, (!told).then_some(own));
         }
     }

@@ -16,20 +16,13 @@ use jarvis_protocol::{
 use serde::Deserialize;
 use std::ops::Range;
 
-/// The figures of an answer, or of a part of it. Durations in nanoseconds; 0 where nobody said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Tokens and durations, in Ollama's form.
-    pub(crate) metrics: Metrics,
-}
-
 /// How an answer ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct End {
     /// `stop`, `length`, … as the dialect says it; empty if it did not say.
     pub(crate) reason: String,
-    /// The figures; the OpenAI dialect has tokens alone, and only if they were asked for.
-    pub(crate) counts: Counts,
+    /// The figures, durations in nanoseconds, 0 where nobody said; the OpenAI dialect has tokens alone, and only if they were asked for.
+    pub(crate) metrics: Metrics,
 }
 
 /// What every chunk of one stream of the OpenAI dialect repeats, and what the Ollama dialect says of its last record.
@@ -52,6 +45,7 @@ pub(crate) struct Transcript {
     limits: Limits,
     frames: Frames,
     text: String,
+    thoughts: String,
     tokens: Vec<i32>,
     /// Records with text that came without token ids.
     untold: u32,
@@ -84,6 +78,7 @@ impl Transcript {
             limits,
             frames: Frames::new(dialect.into(), limits.record),
             text: String::new(),
+            thoughts: String::new(),
             tokens: Vec::new(),
             untold: 0,
             pieces: 0,
@@ -250,24 +245,38 @@ impl Transcript {
     }
 
     fn note_text(&mut self, record: &Record<'_>) {
-        self.flags.thought |= says_something(record.thinking);
         let told = says_something(record.tokens);
-        if says_something(record.text) {
+        let (thinks, speaks) = (says_something(record.thinking), says_something(record.text));
+        self.flags.thought |= thinks;
+        if thinks || speaks {
             self.pieces = self.pieces.saturating_add(1);
             self.untold += u32::from(!told);
-            let room = self.text.len() + record.text.len() <= self.limits.text + 2;
-            if !room && !self.flags.too_long {
-                self.flags.too_long = true;
-                (self.text, self.tokens) = (String::new(), Vec::new());
-            }
-            if !self.flags.too_long {
-                self.flags.no_text |= unescape(record.text, &mut self.text).is_err();
-            }
+            self.keep(record);
         }
         if told && !self.flags.too_long {
             let ids: Vec<i32> = serde_json::from_str(record.tokens).unwrap_or_default();
             self.untold += u32::from(ids.is_empty());
             self.tokens.extend(ids);
+        }
+    }
+
+    fn keep(&mut self, record: &Record<'_>) {
+        let unquoted = |value: &str| value.len().saturating_sub(2);
+        let kept = self.text.len() + self.thoughts.len();
+        if kept + unquoted(record.text) + unquoted(record.thinking) > self.limits.text {
+            self.flags.too_long = true;
+        }
+        if self.flags.too_long {
+            (self.text, self.thoughts, self.tokens) = Default::default();
+            return;
+        }
+        for (new, all) in [
+            (record.thinking, &mut self.thoughts),
+            (record.text, &mut self.text),
+        ] {
+            if says_something(new) {
+                self.flags.no_text |= unescape(new, all).is_err();
+            }
         }
     }
 
@@ -283,15 +292,15 @@ impl Transcript {
                 metrics: Metrics,
             }
             let figures: Figures = serde_json::from_str(json).map_err(|_| Cause::Malformed)?;
-            end.counts.metrics = figures.metrics;
+            end.metrics = figures.metrics;
             self.ended = true;
         }
         if !record.usage.is_empty() {
             let usage: Usage = serde_json::from_str(record.usage).map_err(|_| Cause::Malformed)?;
             // Some chunks carry a usage of zeros before the real one.
             if usage != Usage::default() {
-                end.counts.metrics.prompt_eval_count = usage.prompt_tokens;
-                end.counts.metrics.eval_count = usage.completion_tokens;
+                end.metrics.prompt_eval_count = usage.prompt_tokens;
+                end.metrics.eval_count = usage.completion_tokens;
             }
         }
         // A usage may come with every chunk: it ends nothing.
@@ -306,6 +315,7 @@ impl Transcript {
         self.dialect
     }
 
+    #[cfg(test)]
     /// Whether the client has been sent anything: before that, another node may simply be asked the same.
     pub(crate) fn begun(&self) -> bool {
         self.begun
@@ -331,7 +341,12 @@ impl Transcript {
         &self.text
     }
 
-    /// How many tokens the text has: exact if the node told every one of them, else the records that carried text.
+    /// What the model thought before the text.
+    pub(super) fn thoughts(&self) -> &str {
+        &self.thoughts
+    }
+
+    /// How many tokens the text (and the thoughts before it) has: exact if the node told every one of them, else the records that carried text.
     pub(crate) fn tokens_used(&self) -> u64 {
         self.tokens_known()
             .map_or(u64::from(self.pieces), |ids| ids.len() as u64)

@@ -1,13 +1,14 @@
-//! A request of the OpenAI dialect in the form of the Ollama dialect, as the nodes themselves translate it.
+//! A request of the OpenAI dialect in the form of the Ollama dialect, as the nodes themselves translate it; and a conversation
+//! with the beginning of its answer.
 
 use super::{
-    Origin,
-    edit::{Object, member},
+    Origin, Way,
+    edit::{Object, appended, member},
     text::{Malformed, elements, text_of},
 };
 
 /// The sampling settings; what is absent takes OpenAI's defaults.
-pub(super) fn options(origin: &Origin, left: Option<u64>) -> String {
+pub(super) fn options(origin: &Origin, way: Way, left: Option<u64>) -> String {
     let mut options = Object::new();
     for (name, default) in [("temperature", "1.0"), ("top_p", "1.0")] {
         options.raw(name, origin.said(name).unwrap_or(default));
@@ -21,6 +22,10 @@ pub(super) fn options(origin: &Origin, left: Option<u64>) -> String {
         } else {
             options.raw("stop", &format!("[{stop}]"));
         }
+    }
+    if way == Way::Engine {
+        // The engine's own translation switches it off; Ollama's leaves the model's.
+        options.raw("repeat_penalty", "1.0");
     }
     if let Some(left) = left {
         options.set("num_predict", &left);
@@ -81,4 +86,27 @@ fn translated(message: &str) -> Result<String, Malformed> {
         content => object.raw_if("content", content),
     }
     Ok(object.end())
+}
+
+/// The conversation with `text` added to its last message, if that is the assistant's, or else as a new one.
+pub(super) fn with_answer(messages: &str, text: &str) -> Option<String> {
+    let all: Vec<&str> = elements(messages).collect::<Result<_, _>>().ok()?;
+    let last = all.last()?;
+    if member(last, "role") != Some("\"assistant\"") {
+        let mut message = Object::new();
+        message.raw("role", "\"assistant\"");
+        message.set("content", text);
+        return Some(appended(messages, &message.end()));
+    }
+    let begun = match member(last, "content") {
+        None => String::new(),
+        Some(content) => text_of(content).ok()?,
+    };
+    let mut message = Object::copy(last, &["content"]).ok()?;
+    message.set("content", &(begun + text));
+    let mut joined = String::from("[]");
+    for before in &all[..all.len() - 1] {
+        joined = appended(&joined, before);
+    }
+    Some(appended(&joined, &message.end()))
 }

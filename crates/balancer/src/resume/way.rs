@@ -1,6 +1,6 @@
 //! How a model's answers may be continued on a node: found out once per digest and version.
 
-use super::request::{opens_thinking, rendered_prompt};
+use super::{edit::member, text::text_of};
 use bytes::Bytes;
 use jarvis_protocol::ollama::ModelInfo;
 use serde::Serialize;
@@ -135,7 +135,7 @@ impl Discovery {
         match (self.asked, prompt) {
             (Asked::Question, Some(prompt)) if prompt.contains(QUESTION) => {
                 self.ways.rendered = true;
-                self.ways.thinks = opens_thinking(&prompt);
+                self.ways.thinks = opened_thinking(&prompt).is_some();
                 self.asked = Asked::Beginning;
                 self.probe(&json!([
                     {"role": "user", "content": QUESTION},
@@ -149,4 +149,23 @@ impl Discovery {
             _ => Next::Known(self.ways),
         }
     }
+}
+
+/// The prompt that an answer to `_debug_render_only` shows.
+pub(super) fn rendered_prompt(answer: &[u8]) -> Option<String> {
+    let answer = std::str::from_utf8(answer).ok()?;
+    let shown = member(member(answer, "_debug_info")?, "rendered_template")?;
+    text_of(shown).ok().filter(|prompt| !prompt.is_empty())
+}
+
+/// What closes the thoughts that the end of a rendered prompt opens, if it does.
+pub(super) fn opened_thinking(prompt: &str) -> Option<&'static str> {
+    let end = prompt.trim_end();
+    [
+        ("<think>", "\n</think>\n\n"),
+        ("<thinking>", "\n</thinking>\n\n"),
+        ("[THINK]", "[/THINK]"),
+    ]
+    .into_iter()
+    .find_map(|(open, close)| end.ends_with(open).then_some(close))
 }

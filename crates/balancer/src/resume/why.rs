@@ -1,7 +1,5 @@
 //! Why an answer cannot go on elsewhere.
 
-use super::Cause;
-
 /// Why an answer cannot go on elsewhere. The text is for the person who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Why {
@@ -31,7 +29,7 @@ pub(crate) enum Why {
     #[error("the question has images, and its answer cannot be continued on this kind of node")]
     Images,
     /// The model was thinking, or its thoughts are not shown as it wrote them.
-    #[error("the model had been thinking, and its thoughts cannot be continued on another node")]
+    #[error("the model was thinking, and its thoughts cannot be continued on another node")]
     Thinking,
     /// The text is longer than what is kept.
     #[error("the answer is too long to be continued on another node")]
@@ -48,9 +46,6 @@ pub(crate) enum Why {
     /// What the node rendered is of no use.
     #[error("the other node did not show the prompt it would use")]
     NotRendered,
-    /// The other node broke as well.
-    #[error("the other node failed too: {0}")]
-    Again(Cause),
 }
 
 impl Why {
@@ -70,7 +65,6 @@ impl Why {
             Self::NoWay => "no_way",
             Self::Request => "request",
             Self::NotRendered => "not_rendered",
-            Self::Again(_) => "again",
         }
     }
 }

@@ -52,6 +52,12 @@ pub enum TransportError {
     /// What came is not what the protocol allows.
     #[error("the node sent something that is not of the protocol: {0}")]
     Malformed(String),
+    /// The node ended its answer with an error of its own.
+    #[error("the node gave up: {0}")]
+    Failed(String),
+    /// The node answered with a status that is no success.
+    #[error("the node answered {0}")]
+    Status(http::StatusCode),
 }
 
 /// How far an exchange had come when it failed.
@@ -70,10 +76,6 @@ pub(crate) enum Reached {
 impl TransportError {
     /// How far the exchange had come. `Connection`, `Silent` and `Malformed` are made by callers of this client, which
     /// use them for answers under way.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "called by the forwarder, which follows")
-    )]
     pub(crate) const fn reached(&self) -> Reached {
         match self {
             Self::Address(_)
@@ -88,16 +90,26 @@ impl TransportError {
             | Self::Connection(_)
             | Self::Silent(_)
             | Self::Cut
-            | Self::Malformed(_) => Reached::Body,
+            | Self::Malformed(_)
+            | Self::Failed(_)
+            | Self::Status(_) => Reached::Body,
         }
+    }
+
+    /// Whether the connection broke: the node itself may be gone. Silence and faults in what it sent concern one request.
+    pub(crate) const fn is_broken(&self) -> bool {
+        matches!(
+            self,
+            Self::NoAnswer(_)
+                | Self::HeadCut(_)
+                | Self::Broken(_)
+                | Self::Connection(_)
+                | Self::Cut
+        )
     }
 
     /// Whether the same request may succeed on another node, or later on this one. Only what is wrong with the request
     /// or the configured address cannot; whether a client has already been sent a part is for the caller to know.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "called by the forwarder, which follows")
-    )]
     pub(crate) const fn retryable(&self) -> bool {
         !matches!(self, Self::Address(_) | Self::Request(_))
     }

@@ -16,10 +16,6 @@ mod scratch;
 mod tests;
 
 pub(crate) use body::UpstreamBody;
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "used by the forwarder, which follows")
-)]
 pub(crate) use error::Reached;
 pub use error::{Malformed, TransportError};
 

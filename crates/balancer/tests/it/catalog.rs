@@ -49,6 +49,7 @@ async fn a_node_that_is_down_is_said_to_be_unless_it_was_only_looked_for() {
         name: "down".into(),
         transport: nobody(),
         slots: None,
+        weight: 1,
         optional: false,
     };
     let absent = NodeSpec {
@@ -86,6 +87,7 @@ async fn a_list_that_is_no_list_is_a_node_that_is_down() {
         name: "odd".into(),
         transport,
         slots: None,
+        weight: 1,
         optional: false,
     }]);
     let serve = async {

@@ -170,14 +170,14 @@ async fn first_token_and_next_token_have_limits_of_their_own() {
         ..Options::default()
     };
     for (script, limit) in [(vec![Act::Stall], 300), (vec![text("x"), Act::Stall], 9)] {
-        let started = start_with(options, vec![Fake::new(script).spec("a")]);
+        let started = start_with(options.clone(), vec![Fake::new(script).spec("a")]);
         let began = tokio::time::Instant::now();
         let error = drain(started.balancer.chat(turn("m"))).await.2.unwrap();
         assert!(
             matches!(
                 error,
                 ChatError::NodeLost {
-                    source: TransportError::Silent(_),
+                    source: TransportError::Silent(_) | TransportError::HeadTimeout(_),
                     ..
                 }
             ),
@@ -274,6 +274,7 @@ async fn bytes_may_arrive_one_by_one() {
         name: "slow".into(),
         transport,
         slots: None,
+        weight: 1,
         optional: false,
     }]);
     let serve = async {
@@ -289,6 +290,7 @@ async fn bytes_may_arrive_one_by_one() {
                         r#"{"models":[{"name":"m:latest","digest":"d"}]}"#.to_owned()
                     }
                     Some("/api/ps") => r#"{"models":[]}"#.to_owned(),
+                    Some("/api/version") => r#"{"version":"0.9.0"}"#.to_owned(),
                     Some("/api/chat") => {
                         let (Act::Send(one), Act::Send(end)) = (text("été 漢🙂"), done())
                         else {

@@ -28,7 +28,7 @@ pub(crate) fn start(nodes: Vec<NodeSpec>) -> Started {
 
 pub(crate) fn start_with(options: Options, nodes: Vec<NodeSpec>) -> Started {
     let stop = CancellationToken::new();
-    let balancer = Balancer::start(options, nodes, &TaskTracker::new(), &stop);
+    let balancer = Balancer::start(options, nodes, &TaskTracker::new(), &stop).unwrap();
     Started { balancer, stop }
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn turn(model: &str) -> ChatTurn {
     ChatTurn {
         model: model.into(),
         messages: vec![Message::new(Role::User, "Bonjour")],
-        text_so_far: None,
+        ..ChatTurn::default()
     }
 }
 

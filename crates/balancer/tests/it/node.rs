@@ -10,7 +10,7 @@ use jarvis_protocol::ollama::{ChatRequest, ModelExtension, ModelInfo, PsResponse
 use std::{
     convert::Infallible,
     io,
-    num::NonZeroUsize,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
 };
 use tokio::sync::Notify;
@@ -96,13 +96,14 @@ impl Fake {
             name: name.into(),
             transport: Transport::in_process(service),
             slots: None,
+            weight: 1,
             optional: false,
         }
     }
 
-    pub(crate) fn spec_with_slots(&self, name: &str, slots: usize) -> NodeSpec {
+    pub(crate) fn spec_with_slots(&self, name: &str, slots: u32) -> NodeSpec {
         NodeSpec {
-            slots: NonZeroUsize::new(slots),
+            slots: NonZeroU32::new(slots),
             ..self.spec(name)
         }
     }
@@ -114,6 +115,7 @@ impl Fake {
                 .boxed_unsync()
         };
         match request.uri().path() {
+            "/api/version" => Response::new(json(br#"{"version":"0.9.0"}"#.to_vec())),
             "/api/tags" => Response::new(json(
                 serde_json::to_vec(&TagsResponse {
                     models: self.models,

@@ -2,9 +2,10 @@
 
 mod config;
 pub(crate) mod model;
+mod replay;
 
 use crate::{
-    cli::{Cli, Command, Flags},
+    cli::{BalancerCommand, Cli, Command, Flags},
     doctor,
     roles::{self, Role},
 };
@@ -24,6 +25,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => role(Role::Serve, &args),
         Command::Api(args) => role(Role::Api, &args),
+        Command::Balancer(args) => match &args.command {
+            Some(BalancerCommand::Replay(replaying)) => replay::run(replaying),
+            None => role(Role::Balancer, &args),
+        },
         Command::Engine(args) => role(Role::Engine, &args),
         Command::Web(args) => role(Role::Web, &args),
         Command::Model(command) => model::run(&command),

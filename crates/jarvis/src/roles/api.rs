@@ -3,6 +3,7 @@
 use super::{Context, Running, backend};
 use crate::data_dir::DataDir;
 use anyhow::Result;
+use axum::Router;
 use futures_util::FutureExt as _;
 
 /// Starts the role.
@@ -14,6 +15,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     let limit = context.shutdown_time();
     Ok(Running {
         router: backend.api.router(),
+        admin: Router::new(),
         notes: backend::notes(&backend.api),
         drain: async move { backend.drain(limit).await }.boxed(),
     })

@@ -1,6 +1,6 @@
 //! What `serve` and `api` have in common: data directory, stores, nodes, and the backend on them.
 
-use super::Context;
+use super::{Context, balancer};
 use crate::{data_dir::DataDir, secret};
 use anyhow::{Context as _, Result, bail};
 use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
@@ -8,7 +8,7 @@ use jarvis_balancer::{Balancer, NodeSpec, Transport};
 use jarvis_config::{Config, Loaded};
 use jarvis_domain::Clock;
 use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::Path, time::Duration};
 
 /// Where an Ollama listens unless told otherwise.
 const LOCAL_OLLAMA: &str = "http://127.0.0.1:11434";
@@ -36,14 +36,12 @@ impl Backend {
         };
         let secret = SigningSecret::new(secret).context("auth.secret is too short")?;
         let balancer = Balancer::start(
-            jarvis_balancer::Options {
-                max_queue: config.engine.max_queue,
-                ..jarvis_balancer::Options::default()
-            },
+            balancer::options(config),
             nodes,
             context.lifecycle.tasks(),
             context.lifecycle.drained(),
-        );
+        )
+        .context(balancer::NO_TRACE)?;
         let options = options(config, secret, context.public);
         let api = Api::start(options, db.clone(), answers, balancer, Clock::System)
             .await
@@ -64,28 +62,24 @@ impl Backend {
 /// The nodes that the configuration names, and the Ollama that may be on this machine.
 pub(super) fn nodes(loaded: &Loaded, discover: bool) -> Result<Vec<NodeSpec>> {
     let section = &loaded.config.nodes;
+    let slots = loaded.config.balancer.slots.and_then(NonZeroU32::new);
     let mut nodes = Vec::new();
     for url in &section.urls {
-        let name = url
-            .trim_start_matches("http://")
-            .trim_end_matches('/')
-            .to_owned();
-        nodes.push(node(name, url, false)?);
+        let transport = Transport::http(url)?;
+        nodes.push(NodeSpec {
+            slots,
+            ..NodeSpec::new(transport.name(), transport)
+        });
     }
     let named = |port_less: &str| section.urls.iter().any(|url| url.contains(port_less));
     if discover && section.discover && !named("127.0.0.1:11434") && !named("localhost:11434") {
-        nodes.push(node("ollama".into(), LOCAL_OLLAMA, true)?);
+        nodes.push(NodeSpec {
+            slots,
+            optional: true,
+            ..NodeSpec::new("ollama", Transport::http(LOCAL_OLLAMA)?)
+        });
     }
     Ok(nodes)
-}
-
-fn node(name: String, url: &str, optional: bool) -> Result<NodeSpec> {
-    Ok(NodeSpec {
-        name,
-        transport: Transport::http(url)?,
-        slots: None,
-        optional,
-    })
 }
 
 async fn open_stores(config: &Config, dir: &Path) -> Result<(Db, AnswerLog)> {

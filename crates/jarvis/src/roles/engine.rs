@@ -21,6 +21,7 @@ pub(super) fn start(context: &Context) -> Result<Running> {
         .fallback_service(engine.router());
     Ok(Running {
         router,
+        admin: Router::new(),
         notes: Vec::new(),
         drain: async move { engine.shutdown().await }.boxed(),
     })

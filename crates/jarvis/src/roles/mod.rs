@@ -2,6 +2,7 @@
 
 mod api;
 pub(crate) mod backend;
+mod balancer;
 pub(crate) mod engine;
 mod serve;
 mod web;
@@ -28,7 +29,7 @@ use std::{
     future::{Future, ready},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -45,6 +46,8 @@ pub(crate) enum Role {
     Serve,
     /// The backend alone.
     Api,
+    /// The balancer alone.
+    Balancer,
     /// The model server alone.
     Engine,
     /// The web app alone.
@@ -57,6 +60,7 @@ impl Role {
         match self {
             Self::Serve => 8080,
             Self::Api => 8000,
+            Self::Balancer => 11434,
             Self::Engine => 11435,
             Self::Web => 3000,
         }
@@ -88,6 +92,8 @@ pub(crate) struct Context {
     pub(crate) lifecycle: Lifecycle,
     /// The address the public listener really has.
     pub(crate) public: SocketAddr,
+    /// The address the admin listener really has.
+    pub(crate) admin: SocketAddr,
 }
 
 impl Context {
@@ -102,6 +108,8 @@ impl Context {
 pub(crate) struct Running {
     /// The public routes.
     router: Router,
+    /// Routes of the admin listener beside metrics and health.
+    admin: Router,
     /// Lines to print below the address.
     notes: Vec<String>,
     /// Ends or hands over running work; called once, when the soft stop has begun.
@@ -113,6 +121,7 @@ impl Running {
     fn new(router: Router) -> Self {
         Self {
             router,
+            admin: Router::new(),
             notes: Vec::new(),
             drain: ready(()).boxed(),
         }
@@ -133,19 +142,23 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
     let admin = listen::bind(admin, "--admin-listen").await?;
     let lifecycle = Lifecycle::default();
     let started = Arc::new(AtomicBool::new(false));
+    let admin_address = admin.local_addr()?;
+    let role_routes = Arc::new(OnceLock::new());
     let admin_routes = Admin {
         metrics: telemetry::start_metrics()?,
         started: Arc::clone(&started),
         lifecycle: lifecycle.clone(),
+        role: Arc::clone(&role_routes),
     }
     .router();
     let until = lifecycle.drained().clone();
-    tracing::info!(admin_address = %admin.local_addr()?, "metrics and health are here");
+    tracing::info!(%admin_address, "metrics and health are here");
     let task = listen::serve(admin, admin_routes, bounds, until, lifecycle.clone());
     lifecycle.spawn("admin listener", task);
 
     let context = Context {
         public: public.local_addr()?,
+        admin: admin_address,
         lifecycle: lifecycle.clone(),
         loaded,
     };
@@ -155,18 +168,24 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
             return lifecycle.finish(&mut signals, limit, async {}).await;
         }
     };
-    let guard = Guard {
-        hosts: context.public.ip().is_loopback(),
-        // Whoever reaches the model server may use it; every other role knows its users.
-        origins: role == Role::Engine,
-        allowed: context
-            .loaded
-            .config
-            .server
-            .allowed_origins
-            .as_slice()
-            .into(),
+    let allowed: Arc<[String]> = context
+        .loaded
+        .config
+        .server
+        .allowed_origins
+        .as_slice()
+        .into();
+    let guard = |address: SocketAddr, origins: bool| Guard {
+        hosts: address.ip().is_loopback(),
+        origins,
+        allowed: Arc::clone(&allowed),
     };
+    let _ = role_routes.set(bounded(running.admin, guard(admin_address, true)));
+    // Whoever reaches the model server or the balancer may use it; every other role knows its users.
+    let guard = guard(
+        context.public,
+        matches!(role, Role::Engine | Role::Balancer),
+    );
     let router = bounded(running.router, guard);
     let task = listen::serve(
         public,
@@ -187,6 +206,7 @@ fn start(role: Role, context: &Context) -> impl Future<Output = Result<Running>>
     match role {
         Role::Serve => serve::start(context).boxed(),
         Role::Api => api::start(context).boxed(),
+        Role::Balancer => ready(balancer::start(context)).boxed(),
         Role::Engine => ready(engine::start(context)).boxed(),
         Role::Web => ready(Ok(web::start())).boxed(),
     }
@@ -224,6 +244,7 @@ fn announce(role: Role, address: SocketAddr, notes: &[String]) -> Result<()> {
     let name = match role {
         Role::Serve => "Jarvis",
         Role::Api => "Jarvis' backend",
+        Role::Balancer => "Jarvis' balancer",
         Role::Engine => "Jarvis' model server",
         Role::Web => "Jarvis' web app",
     };

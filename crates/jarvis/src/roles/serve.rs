@@ -3,10 +3,11 @@
 use super::{Context, Running, backend, engine, web};
 use crate::data_dir::DataDir;
 use anyhow::Result;
+use axum::Router;
 use futures_util::FutureExt as _;
 use jarvis_balancer::{NodeSpec, Transport};
 use jarvis_engine::Engine;
-use std::num::NonZeroUsize;
+use std::num::NonZeroU32;
 
 /// Starts all parts.
 pub(super) async fn start(context: &Context) -> Result<Running> {
@@ -34,6 +35,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     let limit = context.shutdown_time();
     Ok(Running {
         router: backend.api.router().fallback_service(web::router()),
+        admin: Router::new(),
         notes: lines,
         drain: async move {
             backend.drain(limit).await;
@@ -48,9 +50,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
 /// The engine as a node without a socket.
 fn embedded(engine: &Engine, parallel: usize) -> NodeSpec {
     NodeSpec {
-        name: "embedded".into(),
-        transport: Transport::in_process(engine.router()),
-        slots: NonZeroUsize::new(parallel),
-        optional: false,
+        slots: u32::try_from(parallel).ok().and_then(NonZeroU32::new),
+        ..NodeSpec::new("embedded", Transport::in_process(engine.router()))
     }
 }

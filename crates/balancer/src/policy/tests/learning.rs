@@ -220,6 +220,16 @@ fn work_counts_from_the_moment_it_is_given() {
         given[index] += 1;
     }
     assert!((given[0] - given[1]).abs() <= 10, "{given:?}");
+
+    // Nor when every prompt there has been computed and only tokens are made.
+    let policy = adaptive();
+    let now = taught(&policy, &[(view(1), QUICK), (view(2), QUICK)], 10);
+    for _ in 0..10 {
+        let guess = policy.started(&job(&[]), &views[0], now);
+        policy.first_byte(&guess, now);
+    }
+    let busy = (0..100).filter(|_| taken(&policy, &job(&[]), &views, now) == 0);
+    assert!(busy.count() <= 8);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+mod requests;
+mod seam;
 mod streams;
 mod transcript;
 mod ways;

@@ -1,6 +1,7 @@
 use super::*;
 use jarvis_protocol::ollama::{ModelExtension, ModelInfo};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 fn listed(own: bool) -> ModelInfo {
     ModelInfo {
@@ -46,7 +47,7 @@ fn chatml(messages: &[Value], last: impl Fn(&str) -> String) -> String {
         if role == "assistant" {
             return prompt + "<|im_start|>assistant\n" + &last(content);
         }
-        prompt += &format!("<|im_start|>{role}\n{content}<|im_end|>\n");
+        let _ = write!(prompt, "<|im_start|>{role}\n{content}<|im_end|>\n");
     }
     prompt + "<|im_start|>assistant\n"
 }
@@ -106,4 +107,85 @@ fn a_version_that_does_not_show_its_prompt_has_no_way() {
         discovery.answer(200, b"nonsense"),
         Next::Known(Ways::default())
     );
+}
+
+#[tokio::test]
+async fn nodes_are_found_out() {
+    use jarvis_testkit::{FakeModel, FakeOllama, Trailing};
+    let ollama = || FakeModel::ollama("m:latest");
+    for (model, best, ways) in [
+        (
+            FakeModel::engine("m:latest"),
+            Way::Engine,
+            Ways {
+                engine: true,
+                ..Ways::default()
+            },
+        ),
+        (
+            ollama(),
+            Way::RenderedRaw,
+            Ways {
+                rendered: true,
+                prefill: true,
+                ..Ways::default()
+            },
+        ),
+        (
+            FakeModel {
+                trailing: Trailing::Closes,
+                ..ollama()
+            },
+            Way::RenderedRaw,
+            Ways {
+                rendered: true,
+                ..Ways::default()
+            },
+        ),
+        (
+            FakeModel {
+                trailing: Trailing::Trims,
+                ..ollama()
+            },
+            Way::RenderedRaw,
+            Ways {
+                rendered: true,
+                ..Ways::default()
+            },
+        ),
+        (
+            FakeModel {
+                shows_prompt: false,
+                ..ollama()
+            },
+            Way::None,
+            Ways::default(),
+        ),
+        (
+            FakeModel {
+                thinks: true,
+                ..ollama()
+            },
+            Way::RenderedRaw,
+            Ways {
+                rendered: true,
+                prefill: true,
+                thinks: true,
+                ..Ways::default()
+            },
+        ),
+    ] {
+        let node = FakeOllama::with(vec![model.clone()]).await;
+        let (mut discovery, mut next) = Discovery::start(&model.info);
+        let found = loop {
+            match next {
+                Next::Known(ways) => break ways,
+                Next::Probe { path, body } => {
+                    let reply = node.ask(path, body).await;
+                    next = discovery.answer(reply.status, &reply.bytes);
+                }
+            }
+        };
+        assert_eq!((found, found.best()), (ways, best), "{model:?}");
+    }
 }

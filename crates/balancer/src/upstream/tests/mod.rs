@@ -21,7 +21,8 @@ const LIMITS: Limits = Limits {
     connect: Duration::from_secs(30),
     head: Duration::from_mins(1),
     idle: Duration::from_mins(1),
-    max_head: 16 * 1024,
+    // Less than one read, so that both a head within one and a head in several meet it.
+    max_head: 10_000,
 };
 
 /// A node that does what the test says.
@@ -44,9 +45,10 @@ impl Node {
     }
 
     async fn accept(&self) -> Peer {
-        Peer {
-            stream: self.listener.accept().await.unwrap().0,
-        }
+        let stream = self.listener.accept().await.unwrap().0;
+        // What is sent in pieces shall arrive in pieces.
+        stream.set_nodelay(true).unwrap();
+        Peer { stream }
     }
 
     /// Answers the one request of a new connection.

@@ -1,0 +1,339 @@
+//! From a request to a slot on a node: which nodes could serve it, which the policy prefers, and waiting until there is
+//! one.
+
+use crate::{
+    ask::Ask,
+    metrics,
+    node::{Node, Pass, Verdict},
+    policy::{Choice, Guess, Outcome, View},
+    queue::{Claim, Entry, Place, Turn, Waiter},
+    shared::Shared,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// Why a request got no node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoNode {
+    /// No node that answers has the model.
+    UnknownModel,
+    /// Those that have it are down, taken out of service, or were tried.
+    Unavailable,
+    /// Some have it, none of them may go on with the text there is.
+    NotResumable,
+    /// No more may wait.
+    QueueFull,
+    /// It waited as long as it may.
+    Late,
+}
+
+/// What a node must be, beside having the model.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// Nodes that were tried.
+    pub(crate) tried: Vec<u64>,
+    /// The digest that an answer was begun with.
+    pub(crate) digest: Option<String>,
+    /// It must be able to go on with a text.
+    pub(crate) resumes: bool,
+}
+
+/// Where waiting stands, for who asked.
+pub(crate) type Places = watch::Sender<Option<Place>>;
+
+/// A slot on a node, with what was expected of it. Every lease ends in exactly one of three ways: [`Lease::finish`],
+/// [`Lease::fail`], or by being dropped, which means that the client has left.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) node: Arc<Node>,
+    /// Why this node, for `X-Jarvis-Reason`.
+    pub(crate) reason: &'static str,
+    /// How long it waited for the slot.
+    pub(crate) waited: Duration,
+    pub(crate) began: Instant,
+    shared: Arc<Shared>,
+    open: Option<(Claim, Guess)>,
+    pass: Option<Pass>,
+    first_byte: Option<Duration>,
+    /// The model was in the node's memory.
+    warm: bool,
+}
+
+/// Finds a node for `ask` and takes a slot on it, waiting in the queue if need be. Cancel safe.
+pub(crate) async fn acquire(
+    shared: &Arc<Shared>,
+    ask: &Ask,
+    wanted: &Wanted,
+    places: Option<&Places>,
+) -> Result<Lease, NoNode> {
+    let asked = Instant::now();
+    if shared.queue.is_empty()
+        && let Tried::Took(lease) = attempt(shared, ask, wanted, asked)?
+    {
+        return Ok(lease);
+    }
+    let mut waiter = enter(shared, ask)?;
+    loop {
+        match waiter.turn().await {
+            Turn::Try => match attempt(shared, ask, wanted, asked)? {
+                Tried::Took(lease) => {
+                    waiter.took();
+                    metrics::waited(lease.waited);
+                    return Ok(lease);
+                }
+                Tried::Full => waiter.lost(),
+                Tried::Patient => waiter.pass(),
+            },
+            Turn::Moved(place) => {
+                if let Some(places) = places {
+                    places.send_replace(Some(place));
+                }
+            }
+            Turn::Late => {
+                metrics::shed("deadline");
+                return Err(NoNode::Late);
+            }
+        }
+    }
+}
+
+fn enter(shared: &Arc<Shared>, ask: &Ask) -> Result<Waiter, NoNode> {
+    let (pool, model) = (Arc::clone(shared), ask.model.clone());
+    let entry = Entry {
+        priority: ask.caller.priority,
+        user: ask.caller.user,
+        tag: ask.model.as_str().into(),
+        deadline: Instant::now() + shared.options.queue_timeout,
+        slots: Box::new(move || {
+            let nodes = pool.pool.nodes();
+            let having = nodes.iter().filter(|node| node.digest(&model).is_some());
+            having.map(|node| node.slots.capacity()).sum()
+        }),
+    };
+    shared.queue.enter(entry).map_err(|_| {
+        metrics::shed("queue_full");
+        NoNode::QueueFull
+    })
+}
+
+enum Tried {
+    Took(Lease),
+    /// No slot is free.
+    Full,
+    /// One is free, and another is worth waiting for.
+    Patient,
+}
+
+fn attempt(
+    shared: &Arc<Shared>,
+    ask: &Ask,
+    wanted: &Wanted,
+    asked: Instant,
+) -> Result<Tried, NoNode> {
+    let nodes = shared.pool.nodes();
+    let (mut fit, panicking) = candidates(shared, &nodes, ask, wanted)?;
+    let mut views: Vec<View> = fit
+        .iter()
+        .map(|node| node.view(&ask.model, shared.queued_for(node, &nodes)))
+        .collect();
+    let job = ask.job();
+    loop {
+        let now = shared.now();
+        let at = match shared.policy.choose(&job, &views, now) {
+            None => return Ok(Tried::Full),
+            Some(Choice::WaitFor(_)) => return Ok(Tried::Patient),
+            Some(Choice::Take(at)) => at,
+        };
+        let claimed = fit[at].slots.try_claim();
+        let pass = claimed.as_ref().and_then(|_| fit[at].admit());
+        if let Some(claim) = claimed
+            && (pass.is_some() || panicking)
+        {
+            let guess = shared.policy.started(&job, &views[at], now);
+            let began = Instant::now();
+            return Ok(Tried::Took(Lease {
+                node: Arc::clone(fit[at]),
+                reason: shared.policy.strategy().name(),
+                waited: began - asked,
+                began,
+                shared: Arc::clone(shared),
+                open: Some((claim, guess)),
+                pass,
+                first_byte: None,
+                warm: views[at].loaded,
+            }));
+        }
+        // Somebody else was quicker.
+        fit.swap_remove(at);
+        views.swap_remove(at);
+    }
+}
+
+/// The nodes that may serve it now, and whether that is so only because no other is left.
+fn candidates<'n>(
+    shared: &Shared,
+    nodes: &'n [Arc<Node>],
+    ask: &Ask,
+    wanted: &Wanted,
+) -> Result<(Vec<&'n Arc<Node>>, bool), NoNode> {
+    let digest = wanted.digest.clone();
+    let Some(digest) = digest.or_else(|| shared.digests.standing(ask, nodes)) else {
+        return Err(
+            if nodes.iter().all(|node| node.offer().is_some()) && !nodes.is_empty() {
+                NoNode::UnknownModel
+            } else {
+                NoNode::Unavailable
+            },
+        );
+    };
+    let having = nodes.iter().filter(|node| {
+        !wanted.tried.contains(&node.id) && node.digest(&ask.model).as_ref() == Some(&digest)
+    });
+    let mut having = having.peekable();
+    let had_any = having.peek().is_some();
+    let fit: Vec<_> = having
+        .filter(|node| !wanted.resumes || shared.goes_on(node, &ask.model))
+        .collect();
+    if fit.is_empty() {
+        return Err(if had_any {
+            NoNode::NotResumable
+        } else {
+            NoNode::Unavailable
+        });
+    }
+    let open: Vec<_> = fit.iter().copied().filter(|node| node.is_open()).collect();
+    if !open.is_empty() {
+        return Ok((open, false));
+    }
+    // Panic rule: when every node is being left alone, leaving them alone helps nobody.
+    let serving: Vec<_> = fit.into_iter().filter(|node| !node.is_drained()).collect();
+    if serving.is_empty() {
+        return Err(NoNode::Unavailable);
+    }
+    Ok((serving, true))
+}
+
+impl Lease {
+    /// The answer has begun.
+    pub(crate) fn begun(&mut self) {
+        if self.first_byte.is_some() {
+            return;
+        }
+        let wait = self.began.elapsed();
+        self.first_byte = Some(wait);
+        self.judge(Verdict::Answered(wait));
+        if let Some((claim, guess)) = &self.open {
+            self.shared.policy.first_byte(guess, self.shared.now());
+            if self.warm {
+                claim.began(wait);
+            }
+        }
+    }
+
+    /// When the first byte came, after the request was given to the node.
+    pub(crate) fn first_byte(&self) -> Option<Duration> {
+        self.first_byte
+    }
+
+    /// The answer is whole.
+    pub(crate) fn finish(mut self, ask: &Ask, outcome: Outcome, gap: Option<Duration>) {
+        self.begun();
+        let Some((claim, guess)) = self.open.take() else {
+            return;
+        };
+        let took = self.began.elapsed();
+        let streaming = self.first_byte.map(|first| took.saturating_sub(first));
+        let decoding = outcome
+            .decode_seconds
+            .or(streaming.map(|time| time.as_secs_f64()));
+        let tokens = outcome.tokens.map(f64::from);
+        self.node.meter.answered(metrics::Measured {
+            duration: took.as_secs_f64(),
+            first_token: self.first_byte.map(|first| first.as_secs_f64()),
+            gap: gap.map(|gap| gap.as_secs_f64()),
+            tokens_per_second: tokens
+                .zip(decoding)
+                .filter(|(_, seconds)| *seconds > 0.0)
+                .map(|(tokens, seconds)| tokens / seconds),
+            error: Some((took.as_secs_f64() - guess.total).abs()),
+            cached: (ask.prompt_bytes > 0)
+                .then(|| f64::from(guess.cached_bytes) / f64::from(ask.prompt_bytes)),
+        });
+        let arrived = self.began.checked_sub(self.waited).unwrap_or(self.began);
+        self.shared.record(ask, arrived, self.first_byte, &outcome);
+        self.shared
+            .policy
+            .finished(guess, outcome, self.shared.now());
+        drop(claim);
+    }
+
+    /// The node failed on it. `busy`: it said that it has too much to do.
+    pub(crate) fn fail(mut self, busy: bool) {
+        let Some((claim, guess)) = self.open.take() else {
+            return;
+        };
+        if busy {
+            claim.busy();
+        }
+        self.judge(Verdict::Failed);
+        self.node.meter.failed();
+        let outcome = Outcome::default();
+        self.shared
+            .policy
+            .finished(guess, outcome, self.shared.now());
+    }
+
+    /// The node will not answer this request, which says nothing against the node.
+    pub(crate) fn refuse(mut self) {
+        self.judge(Verdict::Unjudged);
+        self.close();
+    }
+
+    fn judge(&self, verdict: Verdict) {
+        self.node.judge(self.pass.as_ref(), verdict);
+    }
+
+    /// Whether the node is Jarvis's own engine.
+    pub(crate) fn is_engine(&self, model: &str) -> bool {
+        self.node
+            .offer()
+            .is_some_and(|offer| offer.is_engine(model))
+    }
+
+    fn close(&mut self) -> Option<(Claim, Duration)> {
+        let (claim, guess) = self.open.take()?;
+        let expected = Duration::try_from_secs_f64(guess.ttft).unwrap_or(LONGEST_DRAIN);
+        let outcome = Outcome {
+            ok: true,
+            ..Outcome::default()
+        };
+        self.shared
+            .policy
+            .finished(guess, outcome, self.shared.now());
+        Some((claim, expected))
+    }
+}
+
+/// A node that was left while it worked on a prompt is taken to be at it for no longer.
+const LONGEST_DRAIN: Duration = Duration::from_secs(30);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some((claim, expected)) = self.close() else {
+            return;
+        };
+        self.node.meter.left();
+        if self.first_byte.is_none() {
+            self.judge(Verdict::Unjudged);
+        }
+        // A node notices that its client has left when it sends the first token; until then it goes on.
+        let rest = expected
+            .saturating_sub(self.began.elapsed())
+            .min(LONGEST_DRAIN);
+        if self.first_byte.is_none() && self.node.is_remote() && !rest.is_zero() {
+            let until = Instant::now() + rest;
+            self.shared
+                .spawn(async move { claim.drain().until_idle(until).await });
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Going on with an answer on another node: finding one, asking it in the way that is right for it.
+
+use super::{Answer, AnswerBody, Call, Relay, Unanswered, blame, head};
+use crate::{
+    dispatch::{self, Lease, NoNode, Places, Wanted},
+    metrics,
+    resume::{Ask, Dialect, Origin, Spent, Splice, Step, Transcript, Why},
+    shared::Shared,
+    transport::{NodeBody, TransportError, read},
+    upstream::Outgoing,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+
+/// Why an answer could not go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Gone {
+    /// It is switched off.
+    #[error("continuing is switched off")]
+    Off,
+    /// It would not be right.
+    #[error("{0}")]
+    Wrong(Why),
+    /// No other node can.
+    #[error("no other node can continue it")]
+    NoNode(NoNode),
+    /// Others were tried and failed.
+    #[error("the nodes that were tried instead failed too")]
+    Failed,
+}
+
+/// An answer that goes on.
+pub(crate) enum WentOn {
+    /// On another node.
+    Stream {
+        lease: Box<Lease>,
+        body: NodeBody,
+        splice: Box<Splice>,
+    },
+    /// There was nothing left but its end.
+    End(Bytes),
+}
+
+/// Nodes that are tried for one seam.
+const ATTEMPTS: usize = 3;
+/// A rendered prompt is read up to here.
+const MAX_PROMPT: usize = 64 << 20;
+
+/// Finds a node that goes on with what `transcript` holds. Gives the transcript back.
+pub(super) async fn go_on(
+    shared: Arc<Shared>,
+    call: Arc<Call>,
+    mut transcript: Transcript,
+    wanted: Wanted,
+    spent: Spent,
+) -> (Transcript, Result<WentOn, Gone>) {
+    let went_on = search(&shared, &call, &mut transcript, wanted, spent, None).await;
+    match &went_on {
+        Ok(_) => metrics::resumed("resumed"),
+        Err(Gone::Off) => metrics::resumed("off"),
+        Err(Gone::Wrong(why)) => metrics::resumed(why.label()),
+        Err(Gone::NoNode(_)) => metrics::resumed("no_node"),
+        Err(Gone::Failed) => metrics::resumed("failed"),
+    }
+    (transcript, went_on)
+}
+
+/// Opens an answer of which the beginning exists already.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    call: Arc<Call>,
+    mut transcript: Transcript,
+    places: Option<&Places>,
+) -> Result<Answer, Unanswered> {
+    let wanted = Wanted {
+        resumes: true,
+        ..Wanted::default()
+    };
+    let spent = Spent::default();
+    let went_on = search(shared, &call, &mut transcript, wanted, spent, places).await;
+    let went_on = went_on.map_err(|gone| {
+        Unanswered::NoNode(match gone {
+            Gone::NoNode(none) => none,
+            Gone::Off | Gone::Wrong(_) => NoNode::NotResumable,
+            Gone::Failed => NoNode::Unavailable,
+        })
+    })?;
+    let (node, reason, wait) = match &went_on {
+        WentOn::Stream { lease, .. } => (lease.node.name.clone(), lease.reason, lease.waited),
+        WentOn::End(_) => Default::default(),
+    };
+    let mut head = head(StatusCode::OK);
+    head.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-ndjson"),
+    );
+    let relay = Relay::going_on(shared, &call, transcript, went_on);
+    Ok(Answer {
+        head,
+        body: AnswerBody::Stream(Box::new(relay)),
+        node,
+        reason,
+        waited: wait,
+    })
+}
+
+async fn search(
+    shared: &Arc<Shared>,
+    call: &Call,
+    transcript: &mut Transcript,
+    mut wanted: Wanted,
+    spent: Spent,
+    places: Option<&Places>,
+) -> Result<WentOn, Gone> {
+    if !shared.options.resume {
+        return Err(Gone::Off);
+    }
+    let origin = Origin::new(transcript.dialect(), &call.body).map_err(Gone::Wrong)?;
+    origin.resumable(transcript).map_err(Gone::Wrong)?;
+    let mut failed = None;
+    for _ in 0..ATTEMPTS {
+        let lease = match dispatch::acquire(shared, &call.ask, &wanted, places).await {
+            Ok(lease) => lease,
+            Err(none) => return Err(failed.unwrap_or(Gone::NoNode(none))),
+        };
+        wanted.tried.push(lease.node.id);
+        let ways = shared
+            .ways(&lease.node, &call.ask.model)
+            .unwrap_or_default();
+        let step = match origin.continuation(ways, transcript) {
+            Ok(step) => step,
+            Err(why) => {
+                lease.refuse();
+                failed = Some(Gone::Wrong(why));
+                continue;
+            }
+        };
+        let asked = match step {
+            Step::End(bytes) => {
+                lease.refuse();
+                return Ok(WentOn::End(bytes));
+            }
+            Step::Ask(ask) => ask_node(&lease, &ask).await.map(|body| (body, ask.answers)),
+            Step::Render { path, body } => render(&lease, path, body, &origin, transcript).await,
+        };
+        match asked {
+            Ok((body, answers)) => {
+                let splice = Splice::new(&origin, transcript, answers, spent);
+                return Ok(WentOn::Stream {
+                    lease: Box::new(lease),
+                    body,
+                    splice: Box::new(splice),
+                });
+            }
+            Err(Refused::Wrong(why)) => {
+                lease.refuse();
+                failed = Some(Gone::Wrong(why));
+            }
+            Err(Refused::Lost(error)) => {
+                blame(lease, &error);
+                failed = Some(Gone::Failed);
+            }
+        }
+    }
+    Err(failed.unwrap_or(Gone::Failed))
+}
+
+enum Refused {
+    Wrong(Why),
+    Lost(TransportError),
+}
+
+async fn render(
+    lease: &Lease,
+    path: &str,
+    body: Bytes,
+    origin: &Origin,
+    transcript: &Transcript,
+) -> Result<(NodeBody, Dialect), Refused> {
+    let answer = post(lease, path, body).await.map_err(Refused::Lost)?;
+    let prompt = read(answer, MAX_PROMPT).await.map_err(Refused::Lost)?;
+    let ask = origin
+        .rendered(&prompt, transcript)
+        .map_err(Refused::Wrong)?;
+    Ok((ask_node(lease, &ask).await?, ask.answers))
+}
+
+async fn ask_node(lease: &Lease, ask: &Ask) -> Result<NodeBody, Refused> {
+    post(lease, ask.path, ask.body.clone())
+        .await
+        .map_err(Refused::Lost)
+}
+
+/// Sends JSON; anything but 200 is a failure.
+async fn post(lease: &Lease, path: &str, body: Bytes) -> Result<NodeBody, TransportError> {
+    let json = HeaderValue::from_static("application/json");
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
+    let request = Outgoing {
+        method: &Method::POST,
+        path,
+        headers: &headers,
+        body,
+    };
+    let response = lease.node.send(request).await?;
+    if response.status() != StatusCode::OK {
+        return Err(TransportError::Status(response.status()));
+    }
+    Ok(response.into_body())
+}

@@ -1,0 +1,399 @@
+//! The body of a streamed answer. It reads the node itself when it is polled, hands on whole records as they come, and goes
+//! on elsewhere when the node is lost.
+
+use super::{Call, blame, go_on, seconds};
+use crate::{
+    dispatch::{Lease, Wanted},
+    forward::go_on::{Gone, WentOn},
+    policy::Outcome,
+    resume::{Cause, End, Spent, Splice, Transcript},
+    shared::Shared,
+    transport::{NodeBody, TransportError},
+};
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// An answer ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer of the node `{node}` broke off and could not be continued: {why}")]
+pub(crate) struct RelayError {
+    pub(crate) node: String,
+    pub(crate) why: Gone,
+    #[source]
+    pub(crate) source: TransportError,
+}
+
+type GoingOn = Pin<Box<dyn Future<Output = (Transcript, Result<WentOn, Gone>)> + Send>>;
+
+/// A streamed answer.
+pub(crate) struct Relay {
+    shared: Arc<Shared>,
+    call: Arc<Call>,
+    state: State,
+    /// `None` while the answer is being continued, which needs it.
+    transcript: Option<Transcript>,
+    /// Read before the head was sent.
+    first: Option<Bytes>,
+    tried: Vec<u64>,
+    began: Instant,
+    last: Instant,
+    /// The longest silence between two pieces.
+    gap: Option<Duration>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+enum State {
+    Reading(Box<Reading>),
+    GoingOn(Box<Lost>, GoingOn),
+    /// What is left to be sent.
+    Ending(Bytes),
+    Done,
+}
+
+struct Reading {
+    lease: Lease,
+    body: NodeBody,
+    splice: Option<Splice>,
+}
+
+/// The node that was lost.
+struct Lost {
+    node: String,
+    source: TransportError,
+}
+
+impl Relay {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        call: &Arc<Call>,
+        lease: Lease,
+        body: NodeBody,
+        first: Bytes,
+        transcript: Transcript,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared: Arc::clone(shared),
+            call: Arc::clone(call),
+            tried: vec![lease.node.id],
+            began: lease.began,
+            state: State::Reading(Box::new(Reading {
+                lease,
+                body,
+                splice: None,
+            })),
+            transcript: Some(transcript),
+            first: Some(first),
+            last: now,
+            gap: None,
+            alarm: Box::pin(sleep_until(now + shared.options.token_timeout)),
+        }
+    }
+
+    /// An answer of which the beginning was shown elsewhere, and which goes on here.
+    pub(super) fn going_on(
+        shared: &Arc<Shared>,
+        call: &Arc<Call>,
+        transcript: Transcript,
+        went_on: WentOn,
+    ) -> Self {
+        let now = Instant::now();
+        let mut relay = Self {
+            shared: Arc::clone(shared),
+            call: Arc::clone(call),
+            tried: Vec::new(),
+            began: now,
+            state: State::Done,
+            transcript: Some(transcript),
+            first: None,
+            last: now,
+            gap: None,
+            alarm: Box::pin(sleep_until(now + shared.options.token_timeout)),
+        };
+        relay.adopt(went_on);
+        relay
+    }
+
+    fn adopt(&mut self, went_on: WentOn) {
+        self.last = Instant::now();
+        self.state = match went_on {
+            WentOn::Stream {
+                lease,
+                body,
+                splice,
+            } => {
+                self.tried.push(lease.node.id);
+                State::Reading(Box::new(Reading {
+                    lease: *lease,
+                    body,
+                    splice: Some(*splice),
+                }))
+            }
+            WentOn::End(bytes) => match self.transcript.as_mut().map(|known| known.push(bytes)) {
+                Some(Ok(bytes)) => State::Ending(bytes),
+                _ => State::Done,
+            },
+        };
+    }
+
+    /// The next piece of the node's body, or how it was lost.
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, TransportError>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(Some(first)));
+        }
+        let State::Reading(reading) = &mut self.state else {
+            return Poll::Ready(Ok(None));
+        };
+        match Pin::new(&mut reading.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let now = Instant::now();
+                let gap = now - self.last;
+                self.gap = Some(self.gap.map_or(gap, |longest| longest.max(gap)));
+                self.last = now;
+                Poll::Ready(Ok(Some(frame.into_data().unwrap_or_default())))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Pending => self.wait(context),
+        }
+    }
+
+    /// Nothing has come: perhaps for too long. The alarm is not set anew for every piece, it looks when it rings.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, TransportError>> {
+        let options = &self.shared.options;
+        loop {
+            ready!(self.alarm.as_mut().poll(context));
+            let now = Instant::now();
+            if now >= self.began + options.total_timeout {
+                return Poll::Ready(Err(TransportError::Silent(options.total_timeout)));
+            }
+            if now >= self.last + options.token_timeout {
+                return Poll::Ready(Err(TransportError::Silent(options.token_timeout)));
+            }
+            let next = self.last + options.token_timeout;
+            self.alarm
+                .as_mut()
+                .reset(next.min(self.began + options.total_timeout));
+        }
+    }
+
+    /// What the client shall see of a piece; `Err` with what comes before the fault.
+    fn take(&mut self, piece: Bytes) -> Result<Bytes, (Bytes, Cause)> {
+        let Some(transcript) = &mut self.transcript else {
+            return Ok(Bytes::new());
+        };
+        let spliced = match &mut self.state {
+            State::Reading(reading) => match &mut reading.splice {
+                Some(splice) => splice.push(piece),
+                None => Ok(piece),
+            },
+            _ => Ok(piece),
+        };
+        match spliced {
+            Ok(piece) => transcript
+                .push(piece)
+                .map_err(|broken| (broken.before, broken.cause)),
+            Err(broken) => {
+                let before = transcript.push(broken.before).unwrap_or_default();
+                Err((before, broken.cause))
+            }
+        }
+    }
+
+    /// The node's body has ended: well, if the answer is complete.
+    fn end(&mut self) -> Result<Bytes, Cause> {
+        let Some(transcript) = &mut self.transcript else {
+            return Ok(Bytes::new());
+        };
+        let State::Reading(reading) = &mut self.state else {
+            return Ok(Bytes::new());
+        };
+        let rest = match &mut reading.splice {
+            Some(splice) => splice.finish().and_then(|rest| transcript.push(rest)),
+            None => transcript.finish(),
+        };
+        rest.map_err(|broken| broken.cause)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.transcript
+            .as_ref()
+            .is_some_and(Transcript::is_complete)
+    }
+
+    /// Whether the answer is complete and its body at its end. While it is not, it is read on: only then can the connection
+    /// be used again.
+    fn is_over(&self) -> bool {
+        let State::Reading(reading) = &self.state else {
+            return false;
+        };
+        reading.body.is_end_stream() && self.is_complete()
+    }
+
+    /// The answer is complete.
+    fn finish(&mut self) {
+        let State::Reading(reading) = std::mem::replace(&mut self.state, State::Done) else {
+            return;
+        };
+        let end = self.transcript.as_ref().and_then(Transcript::ended);
+        let outcome = end.map_or_else(Outcome::default, outcome);
+        let digest = reading.lease.node.digest(&self.call.ask.model);
+        if let Some(digest) = digest {
+            let nodes = self.shared.pool.nodes();
+            self.shared.digests.served(&self.call.ask, &digest, &nodes);
+        }
+        reading.lease.finish(
+            &self.call.ask,
+            Outcome {
+                ok: true,
+                ..outcome
+            },
+            self.gap,
+        );
+    }
+
+    /// The node was lost: goes on elsewhere, if that is right.
+    fn lost(&mut self, error: TransportError) {
+        if self.is_complete() {
+            return self.finish();
+        }
+        let State::Reading(reading) = std::mem::replace(&mut self.state, State::Done) else {
+            return;
+        };
+        let Some(transcript) = self.transcript.take() else {
+            return;
+        };
+        let lease = reading.lease;
+        let lost = Lost {
+            node: lease.node.name.clone(),
+            source: error,
+        };
+        let wanted = Wanted {
+            tried: self.tried.clone(),
+            digest: lease.node.digest(&self.call.ask.model),
+            resumes: true,
+        };
+        let spent = Spent {
+            total: self.began.elapsed(),
+            decoding: lease.first_byte().map_or(Duration::ZERO, |first| {
+                lease.began.elapsed().saturating_sub(first)
+            }),
+        };
+        drop(reading.body);
+        blame(lease, &lost.source);
+        let going_on = go_on::go_on(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.call),
+            transcript,
+            wanted,
+            spent,
+        );
+        self.state = State::GoingOn(Box::new(lost), Box::pin(going_on));
+    }
+}
+
+fn outcome(end: &End) -> Outcome {
+    let metrics = &end.metrics;
+    let count = |count: u64| (count > 0).then(|| u32::try_from(count).unwrap_or(u32::MAX));
+    let time = |duration: u64| (duration > 0).then(|| seconds(duration));
+    Outcome {
+        ok: true,
+        tokens: count(metrics.eval_count),
+        prompt_tokens: count(metrics.prompt_eval_count),
+        prompt_cached: None,
+        load_seconds: time(metrics.load_duration),
+        prompt_seconds: time(metrics.prompt_eval_duration),
+        decode_seconds: time(metrics.eval_duration),
+    }
+}
+
+/// A fault in what the node sent, as its transport would say it.
+fn fault(cause: &Cause) -> TransportError {
+    match cause {
+        Cause::Cut => TransportError::Cut,
+        Cause::TooLong | Cause::Malformed => TransportError::Malformed(cause.to_string()),
+        Cause::Failed(message) => TransportError::Failed(message.clone()),
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = RelayError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::Done => return Poll::Ready(None),
+                State::Ending(bytes) => {
+                    let bytes = std::mem::take(bytes);
+                    this.state = State::Done;
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                State::GoingOn(lost, future) => {
+                    let (transcript, went_on) = ready!(future.as_mut().poll(context));
+                    match went_on {
+                        Ok(went_on) => {
+                            this.transcript = Some(transcript);
+                            this.adopt(went_on);
+                        }
+                        Err(why) => {
+                            let error = RelayError {
+                                node: std::mem::take(&mut lost.node),
+                                source: std::mem::replace(&mut lost.source, TransportError::Cut),
+                                why,
+                            };
+                            this.state = State::Done;
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                    }
+                }
+                State::Reading(_) => {
+                    let piece = match ready!(this.read(context)) {
+                        Ok(Some(piece)) => this.take(piece),
+                        Ok(None) => match this.end() {
+                            Ok(rest) => {
+                                this.finish();
+                                Ok(rest)
+                            }
+                            Err(cause) => Err((Bytes::new(), cause)),
+                        },
+                        Err(error) => {
+                            this.lost(error);
+                            continue;
+                        }
+                    };
+                    let bytes = match piece {
+                        Ok(bytes) => bytes,
+                        Err((before, cause)) => {
+                            this.lost(fault(&cause));
+                            before
+                        }
+                    };
+                    if this.is_over() {
+                        this.finish();
+                    }
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").finish_non_exhaustive()
+    }
+}

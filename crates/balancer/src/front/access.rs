@@ -1,0 +1,191 @@
+//! Who may do what: administrators by their key, trusted callers by the installation's internal secret.
+
+use super::{Front, refusal::Refusal};
+use crate::{Caller, Priority};
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{Extensions, HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    net::{IpAddr, SocketAddr},
+};
+
+/// A secret cannot be compared with what a header can hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it must be of visible ASCII characters, without spaces")]
+pub struct ParseSecretError;
+
+/// The secrets of one listener.
+#[derive(Clone, Default)]
+pub struct Access {
+    admin_key: Option<String>,
+    internal_secret: Option<String>,
+    /// Whether administrators need no key.
+    trusted: bool,
+    /// Keyed anew in every process: users are told apart, not known.
+    users: RandomState,
+}
+
+impl Access {
+    /// `admin_key`: what `Authorization: Bearer` carries; without one, nobody may change anything unless `trusted`.
+    /// `internal_secret`: what `X-Jarvis-Internal` carries; without one, nobody's word about a user or a priority counts.
+    ///
+    /// # Errors
+    /// A secret that no header can carry.
+    pub fn new(
+        admin_key: Option<&str>,
+        internal_secret: Option<&str>,
+        trusted: bool,
+    ) -> Result<Self, ParseSecretError> {
+        let usable = |secret: &str| secret.bytes().all(|byte| byte.is_ascii_graphic());
+        if !admin_key.is_none_or(usable) || !internal_secret.is_none_or(usable) {
+            return Err(ParseSecretError);
+        }
+        Ok(Self {
+            admin_key: admin_key.map(str::to_owned),
+            internal_secret: internal_secret.map(str::to_owned),
+            trusted,
+            users: RandomState::new(),
+        })
+    }
+
+    fn is_administrator(&self, headers: &HeaderMap) -> bool {
+        let Some(key) = &self.admin_key else {
+            return self.trusted;
+        };
+        let given = headers.get(header::AUTHORIZATION);
+        let given = given.and_then(|value| value.to_str().ok());
+        given
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .is_some_and(|given| same(given, key))
+    }
+
+    /// Whose request it is: as a trusted caller says, else by address.
+    pub(super) fn caller(&self, headers: &HeaderMap, extensions: &Extensions) -> Caller {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let proof = text(INTERNAL);
+        let trusted = self
+            .internal_secret
+            .as_ref()
+            .zip(proof)
+            .is_some_and(|(secret, given)| same(given, secret));
+        if trusted && let Some(user) = text(USER) {
+            let priority = text(PRIORITY).and_then(|name| name.parse().ok());
+            return Caller {
+                user: self.users.hash_one(user),
+                priority: priority.unwrap_or_default(),
+            };
+        }
+        let address = extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|ConnectInfo(peer)| peer.ip().to_canonical());
+        Caller {
+            user: address.map_or(0, |address: IpAddr| self.users.hash_one(address)),
+            priority: Priority::Normal,
+        }
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+/// What a trusted caller proves itself with.
+pub(super) const INTERNAL: &str = "x-jarvis-internal";
+pub(super) const USER: &str = "x-jarvis-user";
+pub(super) const PRIORITY: &str = "x-jarvis-priority";
+
+/// Compares in a time that depends on the lengths alone.
+fn same(given: &str, secret: &str) -> bool {
+    let differing = given
+        .bytes()
+        .zip(secret.bytes())
+        .fold(0, |all, (one, other)| all | (one ^ other));
+    given.len() == secret.len() && differing == 0
+}
+
+/// Lets only administrators through.
+pub(super) async fn administrators(
+    State(front): State<Front>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if front.access.is_administrator(request.headers()) {
+        return next.run(request).await;
+    }
+    let message = if front.access.admin_key.is_some() {
+        "this needs the administrator's key (Authorization: Bearer …)"
+    } else {
+        "this is for administrators, and balancer.admin_key is not set"
+    };
+    Refusal::new(StatusCode::FORBIDDEN, message)
+        .of(request.uri().path())
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (name.parse().unwrap(), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_users_name_counts_only_with_the_internal_secret() {
+        let access = Access::new(None, Some("internal-secret-0"), false).unwrap();
+        let said = |pairs| access.caller(&headers(pairs), &Extensions::new());
+        let forged = said(&[(USER, "ada"), (PRIORITY, "high")]);
+        assert_eq!((forged.user, forged.priority), (0, Priority::Normal));
+        let wrong = said(&[
+            (INTERNAL, "internal-secret-1"),
+            (USER, "ada"),
+            (PRIORITY, "high"),
+        ]);
+        assert_eq!(wrong.priority, Priority::Normal);
+        let right = said(&[
+            (INTERNAL, "internal-secret-0"),
+            (USER, "ada"),
+            (PRIORITY, "high"),
+        ]);
+        assert_eq!(right.priority, Priority::High);
+        assert_ne!(right.user, 0);
+        let nobody = Access::new(None, None, false).unwrap();
+        let given = headers(&[(INTERNAL, ""), (USER, "ada"), (PRIORITY, "high")]);
+        let unproven = nobody.caller(&given, &Extensions::new());
+        assert_eq!(unproven.priority, Priority::Normal);
+    }
+
+    #[test]
+    fn administrators_are_known_by_their_key() {
+        let access = Access::new(Some("the-administrators"), None, true).unwrap();
+        assert!(!access.is_administrator(&headers(&[])));
+        assert!(
+            !access.is_administrator(&headers(&[("authorization", "Bearer the-administratorz")]))
+        );
+        assert!(
+            access.is_administrator(&headers(&[("authorization", "Bearer the-administrators")]))
+        );
+        assert!(
+            Access::new(None, None, true)
+                .unwrap()
+                .is_administrator(&headers(&[]))
+        );
+        assert!(
+            !Access::new(None, None, false)
+                .unwrap()
+                .is_administrator(&headers(&[]))
+        );
+        assert!(Access::new(Some("a\nb"), None, false).is_err());
+    }
+}

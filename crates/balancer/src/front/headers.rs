@@ -1,0 +1,90 @@
+//! Which headers go through, and which are ours.
+
+use super::access::{INTERNAL, PRIORITY, USER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::time::Duration;
+
+/// The node that answers.
+pub(super) const NODE: HeaderName = HeaderName::from_static("x-jarvis-node");
+/// Why that one.
+const REASON: HeaderName = HeaderName::from_static("x-jarvis-reason");
+/// How long the request waited for a slot, seconds.
+const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-jarvis-queue-wait");
+
+/// What is not for the node, beside our own.
+const DROPPED: [HeaderName; 11] = [
+    header::CONNECTION,
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+    header::ACCEPT_ENCODING,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// The client's headers as they go to a node: without those of its connection, of our own, and of what we change (a compressed
+/// answer could not be followed).
+pub(super) fn to_node(mut headers: HeaderMap) -> HeaderMap {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in DROPPED {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", INTERNAL, USER, PRIORITY] {
+        headers.remove(name);
+    }
+    headers
+}
+
+/// Says on an answer who made it.
+pub(super) fn sign(headers: &mut HeaderMap, node: &str, reason: &'static str, waited: Duration) {
+    if let Ok(node) = HeaderValue::from_str(node) {
+        headers.insert(NODE, node);
+    }
+    headers.insert(REASON, HeaderValue::from_static(reason));
+    if waited >= Duration::from_millis(1)
+        && let Ok(seconds) = HeaderValue::from_str(&format!("{:.3}", waited.as_secs_f64()))
+    {
+        headers.insert(QUEUE_WAIT, seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_the_connection_or_us_stays_here() {
+        let given = [
+            ("connection", "x-hop, keep-alive"),
+            ("x-hop", "1"),
+            ("host", "balancer"),
+            ("transfer-encoding", "chunked"),
+            ("accept-encoding", "gzip"),
+            (INTERNAL, "secret"),
+            ("x-own", "kept"),
+            ("authorization", "Bearer kept"),
+        ];
+        let given = given.map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        let sent = to_node(HeaderMap::from_iter(given));
+        assert_eq!(sent.len(), 2, "{sent:?}");
+        assert_eq!(sent["x-own"], "kept");
+    }
+}

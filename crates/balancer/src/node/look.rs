@@ -1,0 +1,187 @@
+//! Looking at a node: what it offers, and whether it answers at all.
+
+use super::Node;
+use crate::{
+    transport::{TransportError, read},
+    upstream::Outgoing,
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use jarvis_protocol::ollama::{ModelInfo, PsResponse, RunningModel, TagsResponse, VersionResponse};
+use serde::de::DeserializeOwned;
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use tokio::time::{self, Instant};
+
+/// What a look at a node showed.
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    /// Nobody has looked yet.
+    Nothing,
+    /// It answers.
+    Up(Arc<Offer>),
+    /// It does not, and why. Whether it ever did decides if an optional node is mentioned.
+    Down { reason: String, was_up: bool },
+}
+
+/// What a node that answers has to offer.
+#[derive(Debug, Default)]
+pub(crate) struct Offer {
+    pub(crate) version: String,
+    /// By name.
+    pub(crate) models: HashMap<String, ModelInfo>,
+    /// Models in memory, by name.
+    pub(crate) loaded: HashMap<String, RunningModel>,
+}
+
+impl Offer {
+    pub(crate) fn has(&self, model: &str) -> bool {
+        self.models.contains_key(model)
+    }
+
+    /// Whether both have the same models, here and in memory.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let same = |one: &ModelInfo, other: &ModelInfo| one.digest == other.digest;
+        self.models.len() == other.models.len()
+            && self.loaded.len() == other.loaded.len()
+            && self
+                .loaded
+                .keys()
+                .all(|name| other.loaded.contains_key(name))
+            && self.models.iter().all(|(name, model)| {
+                other
+                    .models
+                    .get(name)
+                    .is_some_and(|other| same(model, other))
+            })
+    }
+
+    /// Whether the node is Jarvis's own engine, by what it says of this model.
+    pub(crate) fn is_engine(&self, model: &str) -> bool {
+        let info = self.models.get(model);
+        info.is_some_and(|info| info.jarvis.is_some())
+    }
+}
+
+/// A catalogue of more than this many bytes is refused.
+const MAX_LIST: usize = 16 << 20;
+
+impl Node {
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    /// What it offers, while it answers.
+    pub(crate) fn offer(&self) -> Option<Arc<Offer>> {
+        match &*self.seen.borrow() {
+            Seen::Up(offer) => Some(Arc::clone(offer)),
+            Seen::Nothing | Seen::Down { .. } => None,
+        }
+    }
+
+    /// Whether the model is in this node's memory.
+    pub(crate) fn has_loaded(&self, model: &str) -> bool {
+        matches!(&*self.seen.borrow(), Seen::Up(offer) if offer.loaded.contains_key(model))
+    }
+
+    /// The digest of its model of this name.
+    pub(crate) fn digest(&self, model: &str) -> Option<String> {
+        match &*self.seen.borrow() {
+            Seen::Up(offer) => Some(offer.models.get(model)?.digest.clone()),
+            Seen::Nothing | Seen::Down { .. } => None,
+        }
+    }
+
+    /// Waits until somebody has looked, at most `limit`.
+    pub(crate) async fn seen_once(&self, limit: Duration) {
+        let mut seen = self.seen.subscribe();
+        let _ = time::timeout(limit, seen.wait_for(|seen| !matches!(seen, Seen::Nothing))).await;
+    }
+
+    /// Looks at the node now.
+    pub(crate) async fn look(&self, limit: Duration) {
+        let began = Instant::now();
+        let looked = time::timeout(limit, self.ask_for_offer(limit)).await;
+        match looked.unwrap_or(Err(TransportError::Silent(limit))) {
+            Ok(offer) => {
+                if offer.loaded.is_empty() {
+                    // Without a model in memory nothing can run.
+                    self.slots.seen_idle(began);
+                }
+                let was_down = self.offer().is_none();
+                self.seen.send_replace(Seen::Up(Arc::new(offer)));
+                if was_down {
+                    tracing::info!(node = self.name, "node is up");
+                }
+            }
+            Err(error) => self.note_down(&error),
+        }
+        self.meter.status(self.offer().is_some());
+    }
+
+    /// Remembers that the node failed, until the next look says otherwise.
+    pub(crate) fn note_down(&self, error: &TransportError) {
+        let reason = sentence(error);
+        self.seen.send_modify(|seen| {
+            let was_up = matches!(seen, Seen::Up(_) | Seen::Down { was_up: true, .. });
+            if was_up && matches!(seen, Seen::Up(_)) {
+                tracing::warn!(node = self.name, reason, "node is down");
+            }
+            *seen = Seen::Down { reason, was_up };
+        });
+        let now = self.now();
+        self.health().breaker.trip(now);
+        self.meter.status(false);
+    }
+
+    async fn ask_for_offer(&self, limit: Duration) -> Result<Offer, TransportError> {
+        let tags: TagsResponse = self.get("/api/tags").await?;
+        let running: PsResponse = self.get("/api/ps").await?;
+        // Not every server of the API says which version it is.
+        let version = time::timeout(limit / 2, self.get::<VersionResponse>("/api/version")).await;
+        Ok(Offer {
+            version: match version {
+                Ok(Ok(version)) => version.version,
+                _ => String::new(),
+            },
+            models: by_name(tags.models, |model| model.name.clone()),
+            loaded: by_name(running.models, |model| model.name.clone()),
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, TransportError> {
+        let request = Outgoing {
+            method: &Method::GET,
+            path,
+            headers: &HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(TransportError::Malformed(format!(
+                "{path} answered {}",
+                response.status()
+            )));
+        }
+        let body = read(response.into_body(), MAX_LIST).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| TransportError::Malformed(format!("{path}: {error}")))
+    }
+}
+
+fn by_name<T>(models: Vec<T>, name: impl Fn(&T) -> String) -> HashMap<String, T> {
+    models
+        .into_iter()
+        .map(|model| (name(&model), model))
+        .collect()
+}
+
+/// An error with its causes, as one line.
+pub(super) fn sentence(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}

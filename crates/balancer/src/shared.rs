@@ -1,0 +1,217 @@
+//! What all requests of one balancer share.
+
+use crate::{
+    Options,
+    ask::Ask,
+    digests::Digests,
+    node::{Budget, BudgetSettings, Node},
+    policy::{Outcome, Policy},
+    pool::Pool,
+    queue::Queue,
+    replay::recorder::{Arrival, Recorder},
+    resume::{Discovery, Next, Way, Ways},
+    transport::read,
+    upstream::Outgoing,
+};
+use http::{HeaderMap, HeaderValue, Method, header};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufWriter},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) pool: Pool,
+    pub(crate) queue: Queue,
+    pub(crate) policy: Policy,
+    pub(crate) digests: Digests,
+    budget: Mutex<Budget>,
+    /// By digest and the node's version.
+    ways: Mutex<HashMap<(String, String), Ways>>,
+    /// When somebody last had all nodes looked at because a model was not known.
+    looked: Mutex<Option<Instant>>,
+    tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    trace: Option<Recorder<BufWriter<File>>>,
+    began: Instant,
+}
+
+impl Shared {
+    /// # Errors
+    /// The trace cannot be written.
+    pub(crate) fn new(
+        options: Options,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> io::Result<Self> {
+        let trace = options.trace.as_deref().map(recorder).transpose()?;
+        Ok(Self {
+            trace,
+            pool: Pool::default(),
+            queue: Queue::new(options.max_queue),
+            policy: Policy::new(options.strategy, options.seed),
+            digests: Digests::default(),
+            budget: Mutex::new(Budget::new(BudgetSettings::default(), Duration::ZERO)),
+            ways: Mutex::default(),
+            looked: Mutex::default(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            began: Instant::now(),
+            options,
+        })
+    }
+
+    /// Writes a request that has ended to the trace, if there is one.
+    pub(crate) fn record(
+        &self,
+        ask: &Ask,
+        arrived: Instant,
+        first_byte: Option<Duration>,
+        outcome: &Outcome,
+    ) {
+        let Some(trace) = &self.trace else { return };
+        let arrival = Arrival {
+            at: arrived.saturating_duration_since(self.began),
+            user: &ask.caller.user.to_string(),
+            priority: ask.caller.priority.into(),
+            ttft: first_byte,
+            total: arrived.elapsed(),
+        };
+        if let Err(error) = trace.record(&arrival, &ask.job(), outcome) {
+            tracing::warn!("the trace cannot be written: {error}");
+        }
+    }
+
+    /// Hands on what the trace has gathered.
+    pub(crate) fn flush_trace(&self) {
+        if let Some(trace) = &self.trace
+            && let Err(error) = trace.flush()
+        {
+            tracing::warn!("the trace cannot be written: {error}");
+        }
+    }
+
+    /// Time since the start.
+    pub(crate) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an unknown model is reason enough to look at all nodes again: once a second.
+    pub(crate) fn may_look(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = looked.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+        if due {
+            *looked = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Runs a task until it ends or the balancer stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// How many wait for this node: of each model it has, its share.
+    pub(crate) fn queued_for(&self, node: &Node, nodes: &[Arc<Node>]) -> f64 {
+        if self.queue.is_empty() {
+            return 0.0;
+        }
+        let Some(offer) = node.offer() else {
+            return 0.0;
+        };
+        let waiting = self.queue.by_tag();
+        let shares = waiting.iter().filter(|(model, _)| offer.has(model));
+        shares
+            .map(|(model, count)| {
+                let having = nodes.iter().filter(|node| node.digest(model).is_some());
+                #[expect(clippy::cast_precision_loss, reason = "small counts")]
+                let share = *count as f64 / having.count().max(1) as f64;
+                share
+            })
+            .sum()
+    }
+
+    /// The ways in which an answer of this model can go on at this node; `None`: nobody has found out yet.
+    pub(crate) fn ways(&self, node: &Node, model: &str) -> Option<Ways> {
+        let offer = node.offer()?;
+        let listed = offer.models.get(model)?;
+        if let (_, Next::Known(ways)) = Discovery::start(listed) {
+            return Some(ways);
+        }
+        let key = (listed.digest.clone(), offer.version.clone());
+        self.known_ways().get(&key).copied()
+    }
+
+    /// Whether an answer of this model can go on at this node in any way.
+    pub(crate) fn goes_on(&self, node: &Node, model: &str) -> bool {
+        // A raw prompt goes on anywhere; that is seen when it is tried.
+        self.ways(node, model)
+            .is_some_and(|ways| ways.best() != Way::None)
+    }
+
+    /// Finds out the ways of a model that the node has in memory, once for each digest and version.
+    pub(crate) async fn discover(&self, node: &Node) {
+        let Some(offer) = node.offer() else { return };
+        for model in offer.loaded.keys() {
+            let Some(listed) = offer.models.get(model) else {
+                continue;
+            };
+            let key = (listed.digest.clone(), offer.version.clone());
+            if self.known_ways().contains_key(&key) {
+                continue;
+            }
+            let (mut discovery, mut next) = Discovery::start(listed);
+            let ways = loop {
+                match next {
+                    Next::Known(ways) => break ways,
+                    Next::Probe { path, body } => {
+                        let json = HeaderValue::from_static("application/json");
+                        let request = Outgoing {
+                            method: &Method::POST,
+                            path,
+                            headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+                            body,
+                        };
+                        let Ok(response) = node.send(request).await else {
+                            return;
+                        };
+                        let status = response.status().as_u16();
+                        let Ok(answer) = read(response.into_body(), 1 << 20).await else {
+                            return;
+                        };
+                        if status >= 500 {
+                            return;
+                        }
+                        next = discovery.answer(status, &answer);
+                    }
+                }
+            };
+            tracing::info!(node = node.name, model, way = %ways.best(), "how this model's answers can go on");
+            self.known_ways().insert(key, ways);
+        }
+    }
+
+    fn known_ways(&self) -> MutexGuard<'_, HashMap<(String, String), Ways>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds to the file what is recorded from now on.
+fn recorder(path: &Path) -> io::Result<Recorder<BufWriter<File>>> {
+    let file = File::options().create(true).append(true).open(path)?;
+    Recorder::new(BufWriter::new(file))
+}

@@ -1,0 +1,64 @@
+//! The balancer alone, in the place of an Ollama; and what configuration makes of it inside the other roles.
+
+use super::{Context, Running, backend};
+use anyhow::{Context as _, Result};
+use jarvis_balancer::{Access, Balancer, Options, Strategy};
+use jarvis_config::{Config, Secret};
+use std::time::Duration;
+
+/// Starts the role.
+pub(super) fn start(context: &Context) -> Result<Running> {
+    let config = &context.loaded.config;
+    let nodes = backend::nodes(&context.loaded, false)?;
+    let lifecycle = &context.lifecycle;
+    let balancer = Balancer::start(
+        options(config),
+        nodes,
+        lifecycle.tasks(),
+        lifecycle.drained(),
+    )
+    .context(NO_TRACE)?;
+    let router = balancer.router(access(config, false)?);
+    Ok(Running {
+        admin: balancer.admin_router(access(config, context.admin.ip().is_loopback())?),
+        ..Running::new(router)
+    })
+}
+
+/// Why a balancer cannot start.
+pub(super) const NO_TRACE: &str = "the file that balancer.trace names cannot be written";
+
+/// What the configuration says of balancing.
+pub(super) fn options(config: &Config) -> Options {
+    let section = &config.balancer;
+    Options {
+        strategy: match section.strategy {
+            jarvis_config::Strategy::RoundRobin => Strategy::RoundRobin,
+            jarvis_config::Strategy::LeastConnections => Strategy::LeastConnections,
+            jarvis_config::Strategy::WeightedResponseTime => Strategy::WeightedResponseTime,
+            jarvis_config::Strategy::QueueLength => Strategy::QueueLength,
+            jarvis_config::Strategy::Adaptive => Strategy::Adaptive,
+        },
+        seed: u64::from(std::process::id()),
+        probe_interval: Duration::from_secs(section.probe_seconds),
+        connect_timeout: Duration::from_secs(section.connect_seconds),
+        first_token_timeout: Duration::from_secs(section.first_token_seconds),
+        token_timeout: Duration::from_secs(section.token_seconds),
+        total_timeout: Duration::from_secs(section.total_seconds),
+        max_queue: section.max_queue,
+        queue_timeout: Duration::from_secs(section.queue_seconds),
+        max_body: section.body_bytes,
+        resume: section.resume,
+        trace: section.trace.clone(),
+        ..Options::default()
+    }
+}
+
+/// Who may do what; `trusted`: whoever reaches the listener administers.
+fn access(config: &Config, trusted: bool) -> Result<Access> {
+    let section = &config.balancer;
+    let admin_key = section.admin_key.as_ref().map(Secret::expose);
+    let internal = section.internal_secret.as_ref().map(Secret::expose);
+    Access::new(admin_key, internal, trusted)
+        .context("balancer.admin_key or balancer.internal_secret cannot be used")
+}
