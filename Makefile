@@ -1,9 +1,9 @@
 # Each target is a script of the same name under scripts/, so that it can be read and run alone.
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt generate bench
+.PHONY: help run build test lint fmt generate bench bench-balancer
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: ## Set up, build, fetch the models and start Jarvis on http://127.0.0.1:8080
 	@scripts/run
@@ -25,3 +25,6 @@ generate: ## Write the generated files anew (configuration schema, OpenAPI docum
 
 bench: ## Measure every published figure (see bench/)
 	@scripts/bench
+
+bench-balancer: ## Measure the balancer alone, beside nginx, HAProxy and two routers (see bench/)
+	@scripts/bench-balancer

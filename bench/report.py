@@ -7,7 +7,7 @@ from pathlib import Path
 
 import harness
 
-ORDER = ("start", "engine", "conversations", "websockets")
+ORDER = ("start", "engine", "conversations", "websockets", "balancer")
 TARGET = harness.ROOT / "docs" / "benchmarks.md"
 HEAD = """# Measurements
 
@@ -54,6 +54,9 @@ def section(result: dict, remarks: str) -> str:
         f"{busy:.0%}. {versions}. {settings}.",
         "",
     ]
+    picture = TARGET.parent / "images" / f"{result['name']}.svg"
+    if picture.exists():
+        lines += [f"![{result['title']}](images/{picture.name})", ""]
     if remarks:
         lines += [remarks.strip(), ""]
     return "\n".join(lines)

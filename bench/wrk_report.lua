@@ -1,7 +1,13 @@
--- wrk script: prints what was measured as one line of JSON. Header: AUTHORIZATION and IF_NONE_MATCH of the environment.
+-- wrk script: prints what was measured as one line of JSON. Of the environment: the headers AUTHORIZATION and
+-- IF_NONE_MATCH, and BODY, which makes it a POST of JSON.
 wrk.headers["Authorization"] = os.getenv("AUTHORIZATION")
 if os.getenv("IF_NONE_MATCH") then
   wrk.headers["If-None-Match"] = os.getenv("IF_NONE_MATCH")
+end
+if os.getenv("BODY") then
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = "application/json"
+  wrk.body = os.getenv("BODY")
 end
 
 function done(summary, latency)
