@@ -89,6 +89,7 @@ impl Options {
     pub(crate) fn transcript(&self) -> Limits {
         Limits {
             record: self.max_line,
+            unread: 64 << 10,
             ..Limits::default()
         }
     }

@@ -267,9 +267,11 @@ impl Relay {
         let State::Reading(reading) = std::mem::replace(&mut self.state, State::Done) else {
             return;
         };
-        let Some(transcript) = self.transcript.take() else {
+        let Some(mut transcript) = self.transcript.take() else {
             return;
         };
+        // What cannot be read makes going on impossible, which is found there.
+        let _ = transcript.settle();
         let lease = reading.lease;
         let lost = Lost {
             node: lease.node.name.clone(),

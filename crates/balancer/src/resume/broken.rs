@@ -12,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) record: usize,
     /// The longest text that can be continued. A longer one is relayed on, but no more kept.
     pub(crate) text: usize,
+    /// What is forwarded before it is read. 0: everything is read at once.
+    pub(crate) unread: usize,
 }
 
 impl Default for Limits {
@@ -19,6 +21,7 @@ impl Default for Limits {
         Self {
             record: 4 << 20,
             text: 1 << 20,
+            unread: 0,
         }
     }
 }

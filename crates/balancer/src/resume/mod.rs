@@ -22,6 +22,7 @@ mod splice;
 mod text;
 mod transcript;
 mod translate;
+mod unread;
 mod way;
 mod why;
 

@@ -7,6 +7,7 @@ use super::{
     hidden::{Shown, span},
     record::Record,
     text::{Malformed, says_something, text_of, unescape},
+    unread::{Unread, are_ordinary, end_of},
 };
 use bytes::Bytes;
 use jarvis_protocol::{
@@ -44,6 +45,7 @@ pub(crate) struct Transcript {
     dialect: Dialect,
     limits: Limits,
     frames: Frames,
+    unread: Unread,
     text: String,
     thoughts: String,
     tokens: Vec<i32>,
@@ -77,6 +79,7 @@ impl Transcript {
             dialect,
             limits,
             frames: Frames::new(dialect.into(), limits.record),
+            unread: Unread::default(),
             text: String::new(),
             thoughts: String::new(),
             tokens: Vec::new(),
@@ -114,6 +117,16 @@ impl Transcript {
     )]
     pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Bytes, Broken> {
         let (whole, over) = self.frames.push(&chunk);
+        if !over && self.leaves(&whole) {
+            return Ok(whole);
+        }
+        if !over
+            && let Some(at) = self.ends_at(&whole)
+            && self.unread.keep(&whole[..at], self.limits.unread)
+        {
+            return self.end(&whole, at);
+        }
+        self.settle()?;
         let taken = self.take(&whole)?;
         if over {
             return Err(Broken {
@@ -124,11 +137,63 @@ impl Transcript {
         Ok(taken)
     }
 
+    /// Whether these records are to be read later, if ever.
+    fn leaves(&mut self, whole: &[u8]) -> bool {
+        let lazy = self.limits.unread > 0 && !self.hide && !self.ended;
+        let left = lazy
+            && (whole.is_empty() || are_ordinary(self.dialect.into(), whole))
+            && self.unread.keep(whole, self.limits.unread);
+        self.begun |= left && !whole.is_empty();
+        left
+    }
+
+    /// Where the records begin that end the answer, if the ones before them may stay unread.
+    fn ends_at(&self, whole: &[u8]) -> Option<usize> {
+        let framing = self.dialect.into();
+        let at = (!self.unread.is_empty() && !self.ended).then(|| end_of(framing, whole))??;
+        (at == 0 || are_ordinary(framing, &whole[..at])).then_some(at)
+    }
+
+    /// Reads the records that end the answer, and none before them: an answer that is over goes on nowhere.
+    fn end(&mut self, whole: &Bytes, at: usize) -> Result<Bytes, Broken> {
+        let shown = |tail: &Bytes| whole.slice(..at + tail.len());
+        let taken = self.take(&whole.slice(at..));
+        if self.ended {
+            self.unread.take();
+        }
+        match taken {
+            Ok(tail) => Ok(shown(&tail)),
+            Err(broken) => Err(Broken {
+                before: shown(&broken.before),
+                cause: broken.cause,
+            }),
+        }
+    }
+
+    /// Reads what was forwarded unread. To be called before anything is asked about the text.
+    ///
+    /// # Errors
+    /// A record that was forwarded is malformed: its text cannot be known.
+    pub(crate) fn settle(&mut self) -> Result<(), Broken> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let unread = Bytes::from(self.unread.take());
+        self.take(&unread).map(drop).map_err(|broken| {
+            self.flags.no_text = true;
+            Broken {
+                before: Bytes::new(),
+                cause: broken.cause,
+            }
+        })
+    }
+
     /// The node's stream ended: gives a last record that lacks its line end, if the answer is complete with it.
     ///
     /// # Errors
     /// [`Cause::Cut`]: the answer is not complete.
     pub(crate) fn finish(&mut self) -> Result<Bytes, Broken> {
+        self.settle()?;
         let held = self.frames.take();
         let last = if self.ended || held.is_empty() {
             Bytes::new()

@@ -151,6 +151,7 @@ fn a_record_without_end_is_refused_and_its_memory_freed() {
         let limits = Limits {
             record: 1000,
             text: 100,
+            unread: 0,
         };
         let mut transcript = Transcript::new(dialect, limits);
         let mut refused = None;
@@ -172,6 +173,7 @@ fn a_text_over_the_limit_is_relayed_but_not_kept() {
         Limits {
             record: 1000,
             text: 8,
+            unread: 0,
         },
     );
     let stream = piece(dialect, "12345678") + &piece(dialect, "9") + &piece(dialect, "0");
@@ -307,9 +309,42 @@ proptest! {
         prop_assert!(transcript.is_complete());
     }
 
+    /// Cut anywhere, what was left unread gives what reading at once gives.
     #[test]
-    fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..20, which in 0usize..4) {
-        let mut transcript = Transcript::new(ALL[which], Limits { record: 64, text: 64 });
+    fn reading_later_changes_nothing(
+        texts in proptest::collection::vec(any::<String>(), 0..12),
+        sizes in proptest::collection::vec(1usize..200, 1..40),
+        which in 0usize..4,
+        unread in 1usize..2_000,
+        cut in 0usize..12,
+    ) {
+        let dialect = ALL[which];
+        let records: String = texts.iter().map(|text| piece(dialect, text)).collect();
+        let stream = records + &end(dialect);
+        let (mut rest, mut chunks) = (stream.as_bytes(), Vec::new());
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() { break; }
+            let (chunk, more) = rest.split_at((*size).min(rest.len()));
+            chunks.push(chunk);
+            rest = more;
+        }
+        let short = chunks.len().saturating_sub(cut);
+        let mut now = of(dialect);
+        let mut later = Transcript::new(dialect, Limits { unread, ..Limits::default() });
+        let shown = follow(&mut now, chunks[..short].iter().copied());
+        prop_assert_eq!(follow(&mut later, chunks[..short].iter().copied()), shown);
+        prop_assert_eq!(later.ended(), now.ended());
+        if now.ended().is_none() {
+            prop_assert_eq!(later.settle(), Ok(()));
+            prop_assert_eq!(later.text(), now.text());
+            prop_assert_eq!(later.tokens_used(), now.tokens_used());
+            prop_assert_eq!(later.finished(), now.finished());
+        }
+    }
+
+    #[test]
+    fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), size in 1usize..20, which in 0usize..4, unread in 0usize..300) {
+        let mut transcript = Transcript::new(ALL[which], Limits { record: 64, text: 64, unread });
         let _ = follow(&mut transcript, bytes.chunks(size));
         let _ = transcript.finish();
     }
