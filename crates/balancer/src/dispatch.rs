@@ -72,7 +72,9 @@ pub(crate) async fn acquire(
     {
         return Ok(lease);
     }
+    let _shown = ShownQueue(shared);
     let mut waiter = enter(shared, ask)?;
+    shared.show_queue();
     loop {
         match waiter.turn().await {
             Turn::Try => match attempt(shared, ask, wanted, asked)? {
@@ -94,6 +96,15 @@ pub(crate) async fn acquire(
                 return Err(NoNode::Late);
             }
         }
+    }
+}
+
+/// Shows the queue's length when somebody has gone.
+struct ShownQueue<'s>(&'s Shared);
+
+impl Drop for ShownQueue<'_> {
+    fn drop(&mut self) {
+        self.0.show_queue();
     }
 }
 
@@ -151,6 +162,7 @@ fn attempt(
         {
             let guess = shared.policy.started(&job, &views[at], now);
             let began = Instant::now();
+            fit[at].meter.active(fit[at].slots.active());
             return Ok(Tried::Took(Lease {
                 node: Arc::clone(fit[at]),
                 reason: shared.policy.strategy().name(),
@@ -319,6 +331,14 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.leave();
+        self.node.meter.active(self.node.slots.active());
+    }
+}
+
+impl Lease {
+    /// The client has left, unless the lease has ended otherwise.
+    fn leave(&mut self) {
         let Some((claim, expected)) = self.close() else {
             return;
         };

@@ -70,6 +70,16 @@ impl NodeMeter {
         self.status.set(f64::from(u8::from(up)));
     }
 
+    /// How many requests the node works on.
+    pub(crate) fn active(&self, active: u32) {
+        self.active.set(f64::from(active));
+    }
+
+    /// How many wait for it.
+    pub(crate) fn queue(&self, queued: f64) {
+        self.queue.set(queued);
+    }
+
     pub(crate) fn answered(&self, measured: Measured) {
         self.answered.increment(1);
         self.duration.record(measured.duration);
@@ -96,11 +106,11 @@ impl NodeMeter {
     }
 }
 
-/// Sets the gauges, which are read and not counted.
+/// Sets the gauges, of which the score changes as time passes.
 pub(crate) fn gauges(node: &Node, queued: f64) {
     let figures = node.figures();
-    node.meter.queue.set(queued);
-    node.meter.active.set(f64::from(figures.active));
+    node.meter.queue(queued);
+    node.meter.active(figures.active);
     node.meter.score.set(figures.health_score);
 }
 

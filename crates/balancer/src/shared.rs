@@ -145,6 +145,14 @@ impl Shared {
             .sum()
     }
 
+    /// Shows how many wait for each node.
+    pub(crate) fn show_queue(&self) {
+        let nodes = self.pool.nodes();
+        for node in nodes.iter() {
+            node.meter.queue(self.queued_for(node, &nodes));
+        }
+    }
+
     /// The ways in which an answer of this model can go on at this node; `None`: nobody has found out yet.
     pub(crate) fn ways(&self, node: &Node, model: &str) -> Option<Ways> {
         let offer = node.offer()?;

@@ -11,6 +11,12 @@ const SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
+/// Upper bounds of rates, in tokens a second.
+const RATES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
+
+/// Upper bounds of shares.
+const SHARES: &[f64] = &[0.0, 0.25, 0.5, 0.75, 0.9, 1.0];
+
 /// Sends the log to standard error from here on.
 ///
 /// # Errors
@@ -51,7 +57,9 @@ fn directives(filter: &str) -> String {
 /// Collects metrics from here on; the handle renders them in Prometheus' text format.
 pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_per_second".into()), RATES)?
+        .set_buckets_for_metric(Matcher::Suffix("_ratio".into()), SHARES)?;
     builder
         .install_recorder()
         .context("metrics are already collected")
