@@ -8,5 +8,5 @@
 mod fake_ollama;
 mod gate;
 
-pub use fake_ollama::{Asked, FakeModel, FakeOllama, Reply, Says, Step, Tally, Trailing};
+pub use fake_ollama::{Asked, FakeModel, FakeOllama, Heard, Reply, Says, Step, Tally, Trailing};
 pub use gate::Gate;

@@ -1,9 +1,15 @@
 //! The balancer over scripted nodes: in this process, and over a real socket.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod admin;
 mod catalog;
 mod chat;
+mod dialect;
+mod faults;
+mod front;
 mod node;
+mod queueing;
+mod web;
 
 use futures_util::StreamExt as _;
 use jarvis_balancer::{Balancer, ChatError, ChatEvent, ChatStream, ChatTurn, NodeSpec, Options};

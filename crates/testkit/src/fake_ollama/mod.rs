@@ -2,6 +2,7 @@
 //!
 //! Without a script a model says what it says ([`Says`]); with one ([`FakeOllama::script`]) it does exactly that.
 
+mod manage;
 mod model;
 mod question;
 mod records;
@@ -12,7 +13,11 @@ mod story;
 pub use model::{FakeModel, Says, Trailing};
 pub use step::Step;
 
-use axum::{body::Body, http::Request};
+use crate::Gate;
+use axum::{
+    body::Body,
+    http::{HeaderMap, Request},
+};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jarvis_protocol::ollama::{ChatRequest, ModelExtension, ModelInfo};
@@ -20,7 +25,10 @@ use serde_json::Value;
 use std::{
     collections::{HashSet, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +41,19 @@ pub struct Asked {
     pub path: &'static str,
     /// Its JSON.
     pub body: Value,
+}
+
+/// Any request but a look at what there is, as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// In capitals.
+    pub method: String,
+    /// Path and query, verbatim.
+    pub path: String,
+    /// All of them.
+    pub headers: HeaderMap,
+    /// Byte for byte.
+    pub body: Bytes,
 }
 
 /// What [`FakeOllama::ask`] got.
@@ -66,6 +87,10 @@ struct Shared {
     scripts: Mutex<VecDeque<Vec<Step>>>,
     requests: watch::Sender<Vec<ChatRequest>>,
     asked: Mutex<Vec<Asked>>,
+    heard: Mutex<Vec<Heard>>,
+    pulls: Mutex<Option<Gate>>,
+    held: AtomicUsize,
+    blobs: Mutex<HashSet<String>>,
     tally: watch::Sender<Tally>,
     version: Mutex<String>,
 }
@@ -198,6 +223,27 @@ impl FakeOllama {
     /// Everything that was asked so far, rendering included.
     pub fn asked(&self) -> Vec<Asked> {
         lock(&self.shared.asked).clone()
+    }
+
+    /// Every request so far, but for looks at what there is.
+    pub fn heard(&self) -> Vec<Heard> {
+        lock(&self.shared.heard).clone()
+    }
+
+    /// Has every pull from now on wait for this gate before it answers.
+    pub fn hold_pulls(&self, gate: Gate) {
+        *lock(&self.shared.pulls) = Some(gate);
+    }
+
+    /// How many pulls wait for that gate.
+    pub fn held(&self) -> usize {
+        self.shared.held.load(SeqCst)
+    }
+
+    /// The names of its models.
+    pub fn models(&self) -> Vec<String> {
+        let models = lock(&self.shared.models);
+        models.iter().map(|model| model.info.name.clone()).collect()
     }
 
     /// How many answers there were so far.

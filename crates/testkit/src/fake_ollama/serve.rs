@@ -1,7 +1,7 @@
 //! The endpoints, and the connections that die with the node.
 
 use super::{
-    Asked, FakeModel, Shared, Step, Tally, lock,
+    Asked, FakeModel, Shared, Step, Tally, lock, manage,
     question::{Endpoint, Plan, Question},
     records::{WHEN, Writer},
     step::{acts, perform},
@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The endpoints.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/", get(|| async { "Ollama is running" }))
         .route("/api/version", get(version))
         .route("/api/tags", get(tags))
@@ -39,7 +39,10 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/api/generate", post(generate))
         .route("/v1/chat/completions", post(openai_chat))
         .route("/v1/completions", post(openai_completions))
-        .with_state(Arc::clone(shared))
+        .merge(manage::router())
+        .fallback(async || (StatusCode::NOT_FOUND, "404 page not found"))
+        .with_state(Arc::clone(shared));
+    manage::listening(router, shared)
 }
 
 /// Serves until the token that it gives is cancelled.
