@@ -104,7 +104,7 @@ impl Ask {
         Ok(Self {
             model: full_name(&model),
             dialect,
-            stream: dialect.is_some() && fields.stream.unwrap_or(streams_unless_told),
+            stream: fields.stream.unwrap_or(streams_unless_told),
             prompt_bytes: prefix.last().map_or(0, |link| link.bytes),
             prefix,
             max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()),

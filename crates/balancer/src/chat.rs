@@ -190,6 +190,7 @@ fn reading(shared: &Shared, answer: Answer) -> Result<Reading, ChatError> {
     let body = match answer.body {
         AnswerBody::Stream(relay) => relay,
         AnswerBody::Whole(body) => return Err(refused(node, answer.head.status, &body)),
+        AnswerBody::Plain(_) => return Err(refused(node, answer.head.status, &[])),
     };
     Ok(Reading {
         node,

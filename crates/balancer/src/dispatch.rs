@@ -51,6 +51,8 @@ pub(crate) struct Lease {
     /// How long it waited for the slot.
     pub(crate) waited: Duration,
     pub(crate) began: Instant,
+    /// Of the model that it was asked for: a node that is lost offers nothing any more.
+    pub(crate) digest: String,
     shared: Arc<Shared>,
     open: Option<(Claim, Guess)>,
     pass: Option<Pass>,
@@ -73,7 +75,16 @@ pub(crate) async fn acquire(
         return Ok(lease);
     }
     let _shown = ShownQueue(shared);
-    let mut waiter = enter(shared, ask)?;
+    let Some(mut waiter) = enter(shared, ask) else {
+        // The queue may be full of others, who wait for another model.
+        if !shared.queue.by_tag().contains_key(ask.model.as_str())
+            && let Tried::Took(lease) = attempt(shared, ask, wanted, asked)?
+        {
+            return Ok(lease);
+        }
+        metrics::shed("queue_full");
+        return Err(NoNode::QueueFull);
+    };
     shared.show_queue();
     loop {
         match waiter.turn().await {
@@ -108,7 +119,8 @@ impl Drop for ShownQueue<'_> {
     }
 }
 
-fn enter(shared: &Arc<Shared>, ask: &Ask) -> Result<Waiter, NoNode> {
+/// `None`: no more may wait.
+fn enter(shared: &Arc<Shared>, ask: &Ask) -> Option<Waiter> {
     let (pool, model) = (Arc::clone(shared), ask.model.clone());
     let entry = Entry {
         priority: ask.caller.priority,
@@ -121,10 +133,7 @@ fn enter(shared: &Arc<Shared>, ask: &Ask) -> Result<Waiter, NoNode> {
             having.map(|node| node.slots.capacity()).sum()
         }),
     };
-    shared.queue.enter(entry).map_err(|_| {
-        metrics::shed("queue_full");
-        NoNode::QueueFull
-    })
+    shared.queue.enter(entry).ok()
 }
 
 enum Tried {
@@ -142,7 +151,11 @@ fn attempt(
     asked: Instant,
 ) -> Result<Tried, NoNode> {
     let nodes = shared.pool.nodes();
-    let (mut fit, panicking) = candidates(shared, &nodes, ask, wanted)?;
+    let Candidates {
+        digest,
+        mut fit,
+        panicking,
+    } = candidates(shared, &nodes, ask, wanted)?;
     let mut views: Vec<View> = fit
         .iter()
         .map(|node| node.view(&ask.model, shared.queued_for(node, &nodes)))
@@ -168,6 +181,7 @@ fn attempt(
                 reason: shared.policy.strategy().name(),
                 waited: began - asked,
                 began,
+                digest,
                 shared: Arc::clone(shared),
                 open: Some((claim, guess)),
                 pass,
@@ -181,22 +195,30 @@ fn attempt(
     }
 }
 
-/// The nodes that may serve it now, and whether that is so only because no other is left.
+/// The nodes that may serve a request now.
+struct Candidates<'n> {
+    digest: String,
+    fit: Vec<&'n Arc<Node>>,
+    /// They may only because no other is left.
+    panicking: bool,
+}
+
 fn candidates<'n>(
     shared: &Shared,
     nodes: &'n [Arc<Node>],
     ask: &Ask,
     wanted: &Wanted,
-) -> Result<(Vec<&'n Arc<Node>>, bool), NoNode> {
+) -> Result<Candidates<'n>, NoNode> {
     let digest = wanted.digest.clone();
     let Some(digest) = digest.or_else(|| shared.digests.standing(ask, nodes)) else {
-        return Err(
-            if nodes.iter().all(|node| node.offer().is_some()) && !nodes.is_empty() {
-                NoNode::UnknownModel
-            } else {
-                NoNode::Unavailable
-            },
-        );
+        // A node that is away may have it; one that was only looked for, and never there, is none.
+        let mut expected = nodes.iter().filter(|node| !node.is_absent()).peekable();
+        let all_up = expected.peek().is_some() && expected.all(|node| node.offer().is_some());
+        return Err(if all_up {
+            NoNode::UnknownModel
+        } else {
+            NoNode::Unavailable
+        });
     };
     let having = nodes.iter().filter(|node| {
         !wanted.tried.contains(&node.id) && node.digest(&ask.model).as_ref() == Some(&digest)
@@ -215,14 +237,22 @@ fn candidates<'n>(
     }
     let open: Vec<_> = fit.iter().copied().filter(|node| node.is_open()).collect();
     if !open.is_empty() {
-        return Ok((open, false));
+        return Ok(Candidates {
+            digest,
+            fit: open,
+            panicking: false,
+        });
     }
     // Panic rule: when every node is being left alone, leaving them alone helps nobody.
-    let serving: Vec<_> = fit.into_iter().filter(|node| !node.is_drained()).collect();
+    let serving: Vec<_> = fit.into_iter().filter(|node| node.serves()).collect();
     if serving.is_empty() {
         return Err(NoNode::Unavailable);
     }
-    Ok((serving, true))
+    Ok(Candidates {
+        digest,
+        fit: serving,
+        panicking: true,
+    })
 }
 
 impl Lease {

@@ -4,8 +4,11 @@
 //! [`relay`].
 
 mod go_on;
+mod plain;
 mod relay;
 
+pub(crate) use plain::Plain;
+use relay::Begun;
 pub(crate) use relay::{Relay, RelayError};
 
 use crate::{
@@ -52,6 +55,8 @@ pub(crate) struct Answer {
 pub(crate) enum AnswerBody {
     Whole(Bytes),
     Stream(Box<Relay>),
+    /// Of a route whose answers are not followed.
+    Plain(Box<Plain>),
 }
 
 /// Why a request has no answer.
@@ -132,7 +137,13 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Arc<Call>) -> Result
         headers: &call.headers,
         body: telling.unwrap_or_else(|| call.body.clone()),
     };
-    let response = match lease.node.send(request).await {
+    // What comes as one says nothing before it is whole.
+    let limit = if call.ask.stream {
+        shared.options.first_token_timeout
+    } else {
+        shared.options.total_timeout
+    };
+    let response = match lease.node.send_within(request, limit).await {
         Ok(response) => response,
         Err(error) => return Err(lost(lease, error)),
     };
@@ -148,30 +159,48 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Arc<Call>) -> Result
             }
             stream(shared, lease, call, transcript, head, body).await
         }
+        None if call.ask.stream => {
+            let (node, reason, waited) = (lease.node.name.clone(), lease.reason, lease.waited);
+            let plain = Plain::new(shared, call, lease, body);
+            Ok(Answer {
+                head,
+                body: AnswerBody::Plain(Box::new(plain)),
+                node,
+                reason,
+                waited,
+            })
+        }
         _ => whole(shared, lease, call, head, body).await,
     }
 }
 
-/// Waits for the first piece of a stream: until then the client has seen nothing.
+/// Waits for the first record of a stream: until then the client has seen nothing.
 async fn stream(
     shared: &Arc<Shared>,
     mut lease: Lease,
     call: &Arc<Call>,
-    transcript: Transcript,
+    mut transcript: Transcript,
     head: Parts,
     mut body: NodeBody,
 ) -> Result<Answer, Failure> {
     let limit = shared.options.first_token_timeout;
-    let rest = limit.saturating_sub(lease.began.elapsed());
-    let first = match time::timeout(rest, body.frame()).await {
-        Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        Ok(Some(Err(error))) => return Err(lost(lease, error)),
-        Ok(None) => return Err(lost(lease, TransportError::Cut)),
-        Err(_) => return Err(lost(lease, TransportError::HeadTimeout(limit))),
+    let deadline = lease.began + limit;
+    let begun = loop {
+        let frame = match time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => Some(frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(error))) => return Err(lost(lease, error)),
+            Ok(None) => None,
+            Err(_) => return Err(lost(lease, TransportError::HeadTimeout(limit))),
+        };
+        match Begun::of(&mut transcript, frame) {
+            Ok(None) => {}
+            Ok(Some(begun)) => break begun,
+            Err(cause) => return Err(lost(lease, relay::fault(&cause))),
+        }
     };
     lease.begun();
     let (node, reason, waited) = (lease.node.name.clone(), lease.reason, lease.waited);
-    let relay = Relay::new(shared, call, lease, body, first, transcript);
+    let relay = Relay::new(shared, call, lease, body, begun, transcript);
     Ok(Answer {
         head,
         body: AnswerBody::Stream(Box::new(relay)),
@@ -196,6 +225,7 @@ async fn whole(
         Ok(Err(error)) => return Err(lost(lease, error)),
         Err(_) => return Err(lost(lease, TransportError::Silent(limit))),
     };
+    shared.served(&call.ask, &lease.digest);
     Ok(finish(lease, call, head, bytes))
 }
 

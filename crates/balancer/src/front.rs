@@ -6,6 +6,7 @@ mod fan_out;
 mod headers;
 mod infer;
 mod lists;
+mod path;
 mod refusal;
 
 pub use access::{Access, ParseSecretError};
@@ -57,7 +58,7 @@ impl Balancer {
             .route("/api/generate", post(infer::answer))
             .route("/api/embed", post(infer::answer))
             .route("/api/embeddings", post(infer::answer))
-            .route("/api/show", post(infer::answer))
+            .route("/api/show", post(infer::show))
             .route("/v1/chat/completions", post(infer::answer))
             .route("/v1/completions", post(infer::answer))
             .route("/v1/embeddings", post(infer::answer))

@@ -135,26 +135,23 @@ impl Balancer {
 async fn watch(shared: Arc<Shared>, node: Arc<Node>) {
     let mut pause = shared.options.probe_interval;
     loop {
-        let before = node.offer();
         node.look(shared.options.probe_timeout).await;
-        let offer = node.offer();
-        let news = match (&before, &offer) {
-            (before, Some(offer)) => !before.as_ref().is_some_and(|before| before.is_like(offer)),
-            (_, None) => false,
-        };
-        if news {
-            shared.queue.wake();
-        }
+        // Who waits may be served now, or by nobody any more: it is up or down, has another model, or was left alone for
+        // long enough. None of this frees a slot.
+        shared.queue.wake();
         if shared.options.resume {
             shared.discover(&node).await;
         }
         let nodes = shared.pool.nodes();
         metrics::gauges(&node, shared.queued_for(&node, &nodes));
         shared.flush_trace();
-        pause = match offer {
+        pause = match node.offer() {
             Some(_) => shared.options.probe_interval,
             None => (pause * 2).min(shared.options.probe_interval * 4),
         };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = node.doubted() => {}
+        }
     }
 }

@@ -26,7 +26,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use window::Window;
 
@@ -45,6 +48,8 @@ pub(crate) struct Node {
     link: Link,
     weight: AtomicU32,
     drained: AtomicBool,
+    /// A request has cast doubt on it.
+    doubted: Notify,
     seen: watch::Sender<Seen>,
     health: Mutex<Health>,
     began: Instant,
@@ -97,6 +102,7 @@ impl Node {
             link: spec.transport.open(options),
             weight: AtomicU32::new(spec.weight),
             drained: AtomicBool::new(false),
+            doubted: Notify::new(),
             seen,
             health: Mutex::new(Health {
                 window: Window::default(),
@@ -111,12 +117,26 @@ impl Node {
         &self,
         request: Outgoing<'_>,
     ) -> Result<Response<NodeBody>, TransportError> {
-        self.link.send(request).await
+        self.link.send(request, None).await
+    }
+
+    /// The same, with `limit` for the head instead of the one for a first token.
+    pub(crate) async fn send_within(
+        &self,
+        request: Outgoing<'_>,
+        limit: Duration,
+    ) -> Result<Response<NodeBody>, TransportError> {
+        self.link.send(request, Some(limit)).await
     }
 
     /// Whether new requests may go to it: it is not being drained, and its breaker lets one through.
     pub(crate) fn is_open(&self) -> bool {
-        !self.is_drained() && self.health().breaker.admits(self.now())
+        self.serves() && self.health().breaker.admits(self.now())
+    }
+
+    /// Whether it is to get requests at all: it is not being drained, and has some weight.
+    pub(crate) fn serves(&self) -> bool {
+        !self.is_drained() && self.weight() > 0
     }
 
     /// A request goes to it now: while it recovers, only one may.

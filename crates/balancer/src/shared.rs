@@ -13,6 +13,7 @@ use crate::{
     transport::read,
     upstream::Outgoing,
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use std::{
     collections::HashMap,
@@ -153,6 +154,11 @@ impl Shared {
         }
     }
 
+    /// `ask` was answered with these weights.
+    pub(crate) fn served(&self, ask: &Ask, digest: &str) {
+        self.digests.served(ask, digest, &self.pool.nodes());
+    }
+
     /// The ways in which an answer of this model can go on at this node; `None`: nobody has found out yet.
     pub(crate) fn ways(&self, node: &Node, model: &str) -> Option<Ways> {
         let offer = node.offer()?;
@@ -164,58 +170,61 @@ impl Shared {
         self.known_ways().get(&key).copied()
     }
 
-    /// Whether an answer of this model can go on at this node in any way.
+    /// Whether an answer of this model may go on at this node in some way, as far as is known.
     pub(crate) fn goes_on(&self, node: &Node, model: &str) -> bool {
-        // A raw prompt goes on anywhere; that is seen when it is tried.
         self.ways(node, model)
-            .is_some_and(|ways| ways.best() != Way::None)
+            .is_none_or(|ways| ways.best() != Way::None)
     }
 
-    /// Finds out the ways of a model that the node has in memory, once for each digest and version.
+    /// Finds out the ways of the models that the node has in memory, once for each digest and version.
     pub(crate) async fn discover(&self, node: &Node) {
         let Some(offer) = node.offer() else { return };
         for model in offer.loaded.keys() {
-            let Some(listed) = offer.models.get(model) else {
-                continue;
-            };
-            let key = (listed.digest.clone(), offer.version.clone());
-            if self.known_ways().contains_key(&key) {
-                continue;
-            }
-            let (mut discovery, mut next) = Discovery::start(listed);
-            let ways = loop {
-                match next {
-                    Next::Known(ways) => break ways,
-                    Next::Probe { path, body } => {
-                        let json = HeaderValue::from_static("application/json");
-                        let request = Outgoing {
-                            method: &Method::POST,
-                            path,
-                            headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
-                            body,
-                        };
-                        let Ok(response) = node.send(request).await else {
-                            return;
-                        };
-                        let status = response.status().as_u16();
-                        let Ok(answer) = read(response.into_body(), 1 << 20).await else {
-                            return;
-                        };
-                        if status >= 500 {
-                            return;
-                        }
-                        next = discovery.answer(status, &answer);
-                    }
-                }
-            };
-            tracing::info!(node = node.name, model, way = %ways.best(), "how this model's answers can go on");
-            self.known_ways().insert(key, ways);
+            self.find_out(node, model).await;
         }
+    }
+
+    /// The ways of a model, found out if nobody has: that brings it into the node's memory. `None`: the node did not say.
+    pub(crate) async fn find_out(&self, node: &Node, model: &str) -> Option<Ways> {
+        if let Some(known) = self.ways(node, model) {
+            return Some(known);
+        }
+        let offer = node.offer()?;
+        let listed = offer.models.get(model)?;
+        let (mut discovery, mut next) = Discovery::start(listed);
+        let ways = loop {
+            match next {
+                Next::Known(ways) => break ways,
+                Next::Probe { path, body } => {
+                    let (status, answer) = probe(node, path, body).await?;
+                    next = discovery.answer(status, &answer);
+                }
+            }
+        };
+        tracing::info!(node = node.name, model, way = %ways.best(), "how this model's answers can go on");
+        let key = (listed.digest.clone(), offer.version.clone());
+        self.known_ways().insert(key, ways);
+        Some(ways)
     }
 
     fn known_ways(&self) -> MutexGuard<'_, HashMap<(String, String), Ways>> {
         self.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Status and body of an answer that says something about the model. `None`: the node cannot say at the moment.
+async fn probe(node: &Node, path: &str, body: Bytes) -> Option<(u16, Bytes)> {
+    let json = HeaderValue::from_static("application/json");
+    let request = Outgoing {
+        method: &Method::POST,
+        path,
+        headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+        body,
+    };
+    let response = node.send(request).await.ok()?;
+    let status = response.status();
+    let answer = read(response.into_body(), 1 << 20).await.ok()?;
+    (!status.is_server_error()).then(|| (status.as_u16(), answer))
 }
 
 /// Adds to the file what is recorded from now on.

@@ -48,13 +48,24 @@ impl Transport {
         let authority = uri.authority().ok_or_else(refused)?;
         let plain = uri.scheme_str() == Some("http")
             && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+            && !authority.host().is_empty()
             && !authority.as_str().contains('@');
         if !plain {
             return Err(refused());
         }
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => 11434,
+            Some(port) => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or_else(refused)?,
+            None => return Err(refused()),
+        };
         Ok(Self(Kind::Http {
             host: authority.host().to_owned(),
-            port: authority.port_u16().unwrap_or(11434),
+            port,
         }))
     }
 
@@ -128,24 +139,32 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// Sends a request and waits for the head of its answer, as long as the options allow.
+    /// Sends a request and waits for the head of its answer, as long as `limit` or else the options allow.
     pub(crate) async fn send(
         &self,
         request: Outgoing<'_>,
+        limit: Option<Duration>,
     ) -> Result<Response<NodeBody>, TransportError> {
         match self {
-            Self::Http(upstream) => Ok(upstream.send(request).await?.map(NodeBody::Http)),
-            Self::InProcess(service, limit) => {
+            Self::Http(upstream) => {
+                let answer = match limit {
+                    None => upstream.send(request).await,
+                    Some(limit) => upstream.send_within(request, limit).await,
+                };
+                Ok(answer?.map(NodeBody::Http))
+            }
+            Self::InProcess(service, usual) => {
+                let limit = limit.unwrap_or(*usual);
                 let mut plain = Request::builder()
                     .method(request.method)
                     .uri(request.path)
                     .body(Full::new(request.body))
                     .map_err(|_| TransportError::Request("its path is no path"))?;
                 *plain.headers_mut() = request.headers.clone();
-                match tokio::time::timeout(*limit, service.clone().oneshot(plain)).await {
+                match tokio::time::timeout(limit, service.clone().oneshot(plain)).await {
                     Ok(Ok(response)) => Ok(response.map(NodeBody::InProcess)),
                     Ok(Err(never)) => match never {},
-                    Err(_) => Err(TransportError::HeadTimeout(*limit)),
+                    Err(_) => Err(TransportError::HeadTimeout(limit)),
                 }
             }
         }

@@ -125,9 +125,8 @@ async fn search(
             Err(none) => return Err(failed.unwrap_or(Gone::NoNode(none))),
         };
         wanted.tried.push(lease.node.id);
-        let ways = shared
-            .ways(&lease.node, &call.ask.model)
-            .unwrap_or_default();
+        let ways = shared.find_out(&lease.node, &call.ask.model).await;
+        let ways = ways.unwrap_or_default();
         let step = match origin.continuation(ways, transcript) {
             Ok(step) => step,
             Err(why) => {

@@ -32,6 +32,41 @@ pub(crate) struct RelayError {
 
 type GoingOn = Pin<Box<dyn Future<Output = (Transcript, Result<WentOn, Gone>)> + Send>>;
 
+/// The beginning of an answer, which its transcript has taken.
+pub(super) struct Begun {
+    /// What the client shall see first.
+    first: Bytes,
+    /// What broke the stream right after.
+    fault: Option<Cause>,
+    /// The node's body is at its end, and the answer complete.
+    ended: bool,
+}
+
+impl Begun {
+    /// What comes of a piece of the node's body, or of its end. `None`: no whole record yet.
+    pub(super) fn of(
+        transcript: &mut Transcript,
+        piece: Option<Bytes>,
+    ) -> Result<Option<Self>, Cause> {
+        let ended = piece.is_none();
+        let taken = match piece {
+            Some(piece) => transcript.push(piece),
+            None => transcript.finish(),
+        };
+        let (first, fault) = match taken {
+            Ok(first) => (first, None),
+            Err(broken) if broken.before.is_empty() => return Err(broken.cause),
+            Err(broken) => (broken.before, Some(broken.cause)),
+        };
+        let begun = ended || !first.is_empty() || transcript.is_complete();
+        Ok(begun.then_some(Self {
+            first,
+            fault,
+            ended,
+        }))
+    }
+}
+
 /// A streamed answer.
 pub(crate) struct Relay {
     shared: Arc<Shared>,
@@ -40,7 +75,7 @@ pub(crate) struct Relay {
     /// `None` while the answer is being continued, which needs it.
     transcript: Option<Transcript>,
     /// Read before the head was sent.
-    first: Option<Bytes>,
+    begun: Option<Begun>,
     tried: Vec<u64>,
     began: Instant,
     last: Instant,
@@ -75,7 +110,7 @@ impl Relay {
         call: &Arc<Call>,
         lease: Lease,
         body: NodeBody,
-        first: Bytes,
+        begun: Begun,
         transcript: Transcript,
     ) -> Self {
         let now = Instant::now();
@@ -90,10 +125,15 @@ impl Relay {
                 splice: None,
             })),
             transcript: Some(transcript),
-            first: Some(first),
+            begun: Some(begun),
             last: now,
             gap: None,
-            alarm: Box::pin(sleep_until(now + shared.options.token_timeout)),
+            alarm: Box::pin(sleep_until(
+                now + shared
+                    .options
+                    .token_timeout
+                    .min(shared.options.total_timeout),
+            )),
         }
     }
 
@@ -112,10 +152,15 @@ impl Relay {
             began: now,
             state: State::Done,
             transcript: Some(transcript),
-            first: None,
+            begun: None,
             last: now,
             gap: None,
-            alarm: Box::pin(sleep_until(now + shared.options.token_timeout)),
+            alarm: Box::pin(sleep_until(
+                now + shared
+                    .options
+                    .token_timeout
+                    .min(shared.options.total_timeout),
+            )),
         };
         relay.adopt(went_on);
         relay
@@ -145,9 +190,6 @@ impl Relay {
 
     /// The next piece of the node's body, or how it was lost.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, TransportError>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Ok(Some(first)));
-        }
         let State::Reading(reading) = &mut self.state else {
             return Poll::Ready(Ok(None));
         };
@@ -244,11 +286,7 @@ impl Relay {
         };
         let end = self.transcript.as_ref().and_then(Transcript::ended);
         let outcome = end.map_or_else(Outcome::default, outcome);
-        let digest = reading.lease.node.digest(&self.call.ask.model);
-        if let Some(digest) = digest {
-            let nodes = self.shared.pool.nodes();
-            self.shared.digests.served(&self.call.ask, &digest, &nodes);
-        }
+        self.shared.served(&self.call.ask, &reading.lease.digest);
         reading.lease.finish(
             &self.call.ask,
             Outcome {
@@ -279,7 +317,7 @@ impl Relay {
         };
         let wanted = Wanted {
             tried: self.tried.clone(),
-            digest: lease.node.digest(&self.call.ask.model),
+            digest: Some(lease.digest.clone()),
             resumes: true,
         };
         let spent = Spent {
@@ -317,7 +355,7 @@ fn outcome(end: &End) -> Outcome {
 }
 
 /// A fault in what the node sent, as its transport would say it.
-fn fault(cause: &Cause) -> TransportError {
+pub(super) fn fault(cause: &Cause) -> TransportError {
     match cause {
         Cause::Cut => TransportError::Cut,
         Cause::TooLong | Cause::Malformed => TransportError::Malformed(cause.to_string()),
@@ -361,6 +399,17 @@ impl Body for Relay {
                     }
                 }
                 State::Reading(_) => {
+                    if let Some(begun) = this.begun.take() {
+                        match begun.fault {
+                            Some(cause) => this.lost(fault(&cause)),
+                            None if begun.ended || this.is_over() => this.finish(),
+                            None => {}
+                        }
+                        if begun.first.is_empty() {
+                            continue;
+                        }
+                        return Poll::Ready(Some(Ok(Frame::data(begun.first))));
+                    }
                     let piece = match ready!(this.read(context)) {
                         Ok(Some(piece)) => this.take(piece),
                         Ok(None) => match this.end() {

@@ -54,14 +54,37 @@ impl Access {
     }
 
     fn is_administrator(&self, headers: &HeaderMap) -> bool {
+        if self.admin_key.is_some() {
+            self.is_key(headers)
+        } else {
+            self.trusted
+        }
+    }
+
+    /// Whether the administrators' key is among the headers.
+    pub(super) fn is_key(&self, headers: &HeaderMap) -> bool {
         let Some(key) = &self.admin_key else {
-            return self.trusted;
+            return false;
         };
         let given = headers.get(header::AUTHORIZATION);
         let given = given.and_then(|value| value.to_str().ok());
         given
             .and_then(|value| value.strip_prefix("Bearer "))
             .is_some_and(|given| same(given, key))
+    }
+
+    /// # Errors
+    /// It is no administrator's request.
+    pub(super) fn administrates(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.is_administrator(headers) {
+            return Ok(());
+        }
+        let message = if self.admin_key.is_some() {
+            "this needs the administrator's key (Authorization: Bearer …)"
+        } else {
+            "this is for administrators, and balancer.admin_key is not set"
+        };
+        Err(Refusal::new(StatusCode::FORBIDDEN, message))
     }
 
     /// Whose request it is: as a trusted caller says, else by address.
@@ -73,11 +96,13 @@ impl Access {
             .as_ref()
             .zip(proof)
             .is_some_and(|(secret, given)| same(given, secret));
-        if trusted && let Some(user) = text(USER) {
-            let priority = text(PRIORITY).and_then(|name| name.parse().ok());
+        let trusting = |name| text(name).filter(|_| trusted);
+        let priority = trusting(PRIORITY).and_then(|name| name.parse().ok());
+        let priority: Priority = priority.unwrap_or_default();
+        if let Some(user) = trusting(USER) {
             return Caller {
                 user: self.users.hash_one(user),
-                priority: priority.unwrap_or_default(),
+                priority,
             };
         }
         let address = extensions
@@ -85,7 +110,7 @@ impl Access {
             .map(|ConnectInfo(peer)| peer.ip().to_canonical());
         Caller {
             user: address.map_or(0, |address: IpAddr| self.users.hash_one(address)),
-            priority: Priority::Normal,
+            priority,
         }
     }
 }
@@ -116,17 +141,10 @@ pub(super) async fn administrators(
     request: Request,
     next: Next,
 ) -> Response {
-    if front.access.is_administrator(request.headers()) {
-        return next.run(request).await;
+    match front.access.administrates(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.of(request.uri().path()).into_response(),
     }
-    let message = if front.access.admin_key.is_some() {
-        "this needs the administrator's key (Authorization: Bearer …)"
-    } else {
-        "this is for administrators, and balancer.admin_key is not set"
-    };
-    Refusal::new(StatusCode::FORBIDDEN, message)
-        .of(request.uri().path())
-        .into_response()
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Changes of models, made on every node they concern, with the progress of all of them in one stream.
 
-use super::{Front, headers, infer::whole, refusal::Refusal};
+use super::{
+    Front, headers,
+    infer::{Named, whole},
+    refusal::Refusal,
+};
 use crate::{catalog::full_name, node::Node, transport::TransportError, upstream::Outgoing};
 use axum::{
     Json,
@@ -12,10 +16,13 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use jarvis_protocol::ndjson::{self, LineDecoder};
+use jarvis_protocol::{
+    DecodeError,
+    ndjson::{self, LineDecoder},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 /// A record of progress longer than this is refused, bytes.
@@ -24,10 +31,26 @@ const MAX_RECORD: usize = 1 << 20;
 /// What a change is about.
 #[derive(Deserialize)]
 struct Change {
-    #[serde(default, alias = "name", alias = "source")]
-    model: Option<String>,
+    #[serde(flatten)]
+    named: Named,
     #[serde(default)]
     stream: Option<bool>,
+}
+
+/// Why a change was not made on a node.
+struct Failed {
+    /// As the node answered; that it could not be reached otherwise.
+    status: StatusCode,
+    message: String,
+}
+
+impl Failed {
+    fn lost(error: &TransportError) -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            message: error.to_string(),
+        }
+    }
 }
 
 /// On every node that is up, or those that `X-Jarvis-Node` names.
@@ -54,9 +77,11 @@ async fn fan_out(front: &Front, request: Request, only_having: bool) -> Response
     let changed = async {
         let body = whole(body, front.balancer.shared.options.max_body).await?;
         let change: Option<Change> = serde_json::from_slice(&body).ok();
-        let model = change.as_ref().and_then(|change| change.model.as_deref());
+        let model = change.as_ref().and_then(|change| change.named.name());
         let nodes = concerned(front, &parts.headers, model.filter(|_| only_having))?;
-        let streams = change.is_some_and(|change| change.stream.unwrap_or(true))
+        let streams = change
+            .as_ref()
+            .is_some_and(|change| change.stream.unwrap_or(true))
             && matches!(path.as_str(), "/api/pull" | "/api/push" | "/api/create");
         let sent = Arc::new(Sent {
             method: parts.method,
@@ -65,12 +90,13 @@ async fn fan_out(front: &Front, request: Request, only_having: bool) -> Response
                 .path_and_query()
                 .map_or("/", |path| path.as_str())
                 .to_owned(),
-            headers: headers::to_node(parts.headers),
+            headers: headers::to_node(&front.access, parts.headers),
             body,
         });
         let (told, steps) = mpsc::channel(nodes.len());
         for node in nodes {
-            let change = on_node(node, Arc::clone(&sent), told.clone());
+            let limit = front.balancer.shared.options.total_timeout;
+            let change = on_node(node, Arc::clone(&sent), told.clone(), limit);
             front.balancer.shared.spawn(change);
         }
         drop(told);
@@ -119,25 +145,41 @@ fn concerned(
 /// What happens on one node: its records with its name, then its end.
 enum Step {
     Record(Value),
-    Done(String, Result<(), String>),
+    Done(String, Result<(), Failed>),
 }
 
 /// Makes the change on one node and tells how it goes. Ends when nobody listens any more.
-async fn on_node(node: Arc<Node>, sent: Arc<Sent>, told: mpsc::Sender<Step>) {
-    let outcome = change(&node, &sent, &told).await;
+async fn on_node(node: Arc<Node>, sent: Arc<Sent>, told: mpsc::Sender<Step>, limit: Duration) {
+    let outcome = tokio::select! {
+        outcome = change(&node, &sent, &told, limit) => outcome,
+        () = told.closed() => return,
+    };
     let _ = told.send(Step::Done(node.name.clone(), outcome)).await;
 }
 
-async fn change(node: &Node, sent: &Sent, told: &mpsc::Sender<Step>) -> Result<(), String> {
+async fn change(
+    node: &Node,
+    sent: &Sent,
+    told: &mpsc::Sender<Step>,
+    limit: Duration,
+) -> Result<(), Failed> {
     let request = Outgoing {
         method: &sent.method,
         path: &sent.path,
         headers: &sent.headers,
         body: sent.body.clone(),
     };
-    let plain = |error: TransportError| error.to_string();
-    let response = node.send(request).await.map_err(plain)?;
+    let lost = |error: TransportError| Failed::lost(&error);
+    let response = node.send_within(request, limit).await.map_err(lost)?;
     let status = response.status();
+    let told_by_node = |message| Failed {
+        status: if status.is_success() {
+            StatusCode::BAD_GATEWAY
+        } else {
+            status
+        },
+        message,
+    };
     let mut body = response.into_body();
     let mut lines = LineDecoder::new(MAX_RECORD);
     let mut last = Ok(());
@@ -145,10 +187,11 @@ async fn change(node: &Node, sent: &Sent, told: &mpsc::Sender<Step>) -> Result<(
         let frame = body.frame().await;
         let ended = frame.is_none();
         if let Some(frame) = frame {
-            lines.push(&frame.map_err(plain)?.into_data().unwrap_or_default());
+            lines.push(&frame.map_err(lost)?.into_data().unwrap_or_default());
         }
         let mut records = Vec::new();
-        while let Some(line) = lines.next_line().map_err(|error| error.to_string())? {
+        let too_long = |error: DecodeError| told_by_node(error.to_string());
+        while let Some(line) = lines.next_line().map_err(too_long)? {
             records.push(line);
         }
         if ended {
@@ -159,7 +202,7 @@ async fn change(node: &Node, sent: &Sent, told: &mpsc::Sender<Step>) -> Result<(
                 continue;
             };
             if let Some(error) = record["error"].as_str() {
-                last = Err(error.to_owned());
+                last = Err(told_by_node(error.to_owned()));
             }
             if let Some(object) = record.as_object_mut() {
                 object.insert("node".to_owned(), json!(node.name));
@@ -175,7 +218,7 @@ async fn change(node: &Node, sent: &Sent, told: &mpsc::Sender<Step>) -> Result<(
     if status.is_success() {
         last
     } else {
-        last.and(Err(status.to_string()))
+        last.and_then(|()| Err(told_by_node(status.to_string())))
     }
 }
 
@@ -193,7 +236,9 @@ fn merged(front: Front, steps: mpsc::Receiver<Step>) -> Response {
                     return Some((line(&record), (front, steps, failed, false)));
                 }
                 Some(Step::Done(_, Ok(()))) => {}
-                Some(Step::Done(node, Err(error))) => failed.push(format!("{node}: {error}")),
+                Some(Step::Done(node, Err(error))) => {
+                    failed.push(format!("{node}: {}", error.message))
+                }
                 None => {
                     front.balancer.refresh().await;
                     let end = if failed.is_empty() {
@@ -224,12 +269,15 @@ fn line(record: &Value) -> Result<Bytes, serde_json::Error> {
 
 /// Waits for all of them.
 async fn gathered(front: &Front, mut steps: mpsc::Receiver<Step>) -> Response {
-    let (mut failed, mut done) = (Vec::new(), Vec::new());
+    let (mut failed, mut statuses, mut done) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(step) = steps.recv().await {
         if let Step::Done(node, outcome) = step {
             match outcome {
                 Ok(()) => done.push(node),
-                Err(error) => failed.push(format!("{node}: {error}")),
+                Err(error) => {
+                    failed.push(format!("{node}: {}", error.message));
+                    statuses.push(error.status);
+                }
             }
         }
     }
@@ -237,5 +285,9 @@ async fn gathered(front: &Front, mut steps: mpsc::Receiver<Step>) -> Response {
     if failed.is_empty() {
         return Json(json!({"status": "success", "nodes": done})).into_response();
     }
-    Refusal::new(StatusCode::BAD_GATEWAY, failed.join("; ")).into_response()
+    // What all of them say is the answer; where they differ, or some have done it, there is none.
+    let first = statuses.first().copied();
+    let agreed = first.filter(|first| done.is_empty() && statuses.iter().all(|one| one == first));
+    let status = agreed.unwrap_or(StatusCode::BAD_GATEWAY);
+    Refusal::new(status, failed.join("; ")).into_response()
 }

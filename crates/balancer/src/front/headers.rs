@@ -1,6 +1,6 @@
 //! Which headers go through, and which are ours.
 
-use super::access::{INTERNAL, PRIORITY, USER};
+use super::access::{Access, INTERNAL, PRIORITY, USER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
 
@@ -27,8 +27,11 @@ const DROPPED: [HeaderName; 11] = [
 ];
 
 /// The client's headers as they go to a node: without those of its connection, of our own, and of what we change (a compressed
-/// answer could not be followed).
-pub(super) fn to_node(mut headers: HeaderMap) -> HeaderMap {
+/// answer could not be followed). The administrators' key is nobody else's.
+pub(super) fn to_node(access: &Access, mut headers: HeaderMap) -> HeaderMap {
+    if access.is_key(&headers) {
+        headers.remove(header::AUTHORIZATION);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -83,7 +86,7 @@ mod tests {
                 HeaderValue::from_static(value),
             )
         });
-        let sent = to_node(HeaderMap::from_iter(given));
+        let sent = to_node(&Access::default(), HeaderMap::from_iter(given));
         assert_eq!(sent.len(), 2, "{sent:?}");
         assert_eq!(sent["x-own"], "kept");
     }

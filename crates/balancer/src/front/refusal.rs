@@ -1,6 +1,6 @@
 //! An error in the shape of its dialect.
 
-use crate::{dispatch::NoNode, forward::Unanswered, shared::Shared};
+use crate::{dispatch::NoNode, forward::Unanswered, metrics, shared::Shared, upstream::Reached};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -28,6 +28,18 @@ impl Refusal {
         }
     }
 
+    /// No node is up.
+    pub(super) fn unreachable(shared: &Shared) -> Self {
+        metrics::shed("no_node");
+        Self {
+            retry_after: Some(patience(shared)),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no node can be reached right now",
+            )
+        }
+    }
+
     /// In the dialect of `path`.
     #[must_use]
     pub(super) fn of(mut self, path: &str) -> Self {
@@ -45,9 +57,12 @@ impl Refusal {
             Unanswered::NoNode(NoNode::UnknownModel) => {
                 Self::new(StatusCode::NOT_FOUND, format!("model '{model}' not found"))
             }
-            Unanswered::NoNode(NoNode::Unavailable) => busy(&format!(
-                "no node that has the model '{model}' can be reached right now"
-            )),
+            Unanswered::NoNode(NoNode::Unavailable) => {
+                metrics::shed("no_node");
+                busy(&format!(
+                    "no node that has the model '{model}' can be reached right now"
+                ))
+            }
             Unanswered::NoNode(NoNode::NotResumable) => Self::new(
                 StatusCode::CONFLICT,
                 "no reachable node can continue this answer",
@@ -57,6 +72,13 @@ impl Refusal {
             }
             Unanswered::NoNode(NoNode::Late) => {
                 busy("server busy: no slot became free in the time a request may wait")
+            }
+            // It is gone, and nobody is left to be asked instead.
+            Unanswered::Failed { node, source }
+                if source.reached() == Reached::Nothing || source.is_broken() =>
+            {
+                metrics::shed("no_node");
+                busy(&format!("the node '{node}' failed: {source}"))
             }
             Unanswered::Failed { node, source } => Self::new(
                 StatusCode::BAD_GATEWAY,

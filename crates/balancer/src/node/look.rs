@@ -38,23 +38,6 @@ impl Offer {
         self.models.contains_key(model)
     }
 
-    /// Whether both have the same models, here and in memory.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        let same = |one: &ModelInfo, other: &ModelInfo| one.digest == other.digest;
-        self.models.len() == other.models.len()
-            && self.loaded.len() == other.loaded.len()
-            && self
-                .loaded
-                .keys()
-                .all(|name| other.loaded.contains_key(name))
-            && self.models.iter().all(|(name, model)| {
-                other
-                    .models
-                    .get(name)
-                    .is_some_and(|other| same(model, other))
-            })
-    }
-
     /// Whether the node is Jarvis's own engine, by what it says of this model.
     pub(crate) fn is_engine(&self, model: &str) -> bool {
         let info = self.models.get(model);
@@ -113,13 +96,28 @@ impl Node {
                     tracing::info!(node = self.name, "node is up");
                 }
             }
-            Err(error) => self.note_down(&error),
+            Err(error) => self.down(&error),
         }
         self.meter.status(self.offer().is_some());
     }
 
-    /// Remembers that the node failed, until the next look says otherwise.
+    /// A request was lost to it: it counts as down until the next look, which is due at once, says otherwise.
     pub(crate) fn note_down(&self, error: &TransportError) {
+        self.down(error);
+        self.doubted.notify_one();
+    }
+
+    /// Waits until a request has cast doubt on it.
+    pub(crate) async fn doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// Whether it was only looked for, and never there.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.optional && matches!(&*self.seen.borrow(), Seen::Down { was_up: false, .. })
+    }
+
+    fn down(&self, error: &TransportError) {
         let reason = sentence(error);
         self.seen.send_modify(|seen| {
             let was_up = matches!(seen, Seen::Up(_) | Seen::Down { was_up: true, .. });

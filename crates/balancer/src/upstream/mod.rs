@@ -98,13 +98,26 @@ impl Upstream {
         &self,
         request: Outgoing<'_>,
     ) -> Result<Response<UpstreamBody>, TransportError> {
+        self.send_within(request, self.limits.head).await
+    }
+
+    /// The same, with another limit for the head.
+    pub(crate) async fn send_within(
+        &self,
+        request: Outgoing<'_>,
+        head: Duration,
+    ) -> Result<Response<UpstreamBody>, TransportError> {
+        let limits = Limits {
+            head,
+            ..self.limits
+        };
         if !is_host(&self.host) {
             return Err(TransportError::Address(self.authority.clone()));
         }
         let encoded = request::encode(&request, &self.authority)?;
         let exchange = async |stream| {
             let (method, bytes) = (request.method, encoded.bytes());
-            connection::exchange(stream, method, bytes, &self.limits, &self.pool).await
+            connection::exchange(stream, method, bytes, &limits, &self.pool).await
         };
         let Some(idle) = self.pool.take() else {
             return exchange(self.open().await?).await;

@@ -353,9 +353,7 @@ async fn a_removed_node_ends_what_it_has_and_may_come_back_under_its_name() {
     gate.open();
     assert_eq!(Dialect::Chat.read(&client.end().await.body).ends, 1);
     let body = Dialect::Chat.streamed();
-    let again = served.post_until("/api/chat", &body, |answer| {
-        answer.node() == "a"
-    });
+    let again = served.post_until("/api/chat", &body, |answer| answer.node() == "a");
     assert_eq!(again.await.status, 200);
     served.until_idle().await;
 }
@@ -363,15 +361,15 @@ async fn a_removed_node_ends_what_it_has_and_may_come_back_under_its_name() {
 #[tokio::test]
 async fn only_strategies_that_there_are_can_be_switched_to() {
     let (_one, _two, served) = two().await;
-    for body in [
-        r#"{"strategy":"best"}"#,
-        r#"{"strategy":7}"#,
-        "{}",
-        r#"{"strategy":"adaptive","x":1}"#,
+    for (body, status) in [
+        (r#"{"strategy":"best"}"#, 422),
+        (r#"{"strategy":7}"#, 400),
+        ("{}", 422),
+        (r#"{"strategy":"adaptive","x":1}"#, 422),
     ] {
         refused(
             &served.administer("PUT", "/admin/strategy", body).await,
-            422,
+            status,
         );
     }
     assert_eq!(served.state().await["strategy"], "round_robin");
@@ -404,7 +402,7 @@ async fn a_pull_is_made_on_every_node_with_the_progress_of_all_and_one_end() {
         &served,
         "POST",
         "/api/pull",
-        r#"{"model":"new","insecure":false}"#,
+        r#"{"model":"new","insecure":false,"name":""}"#,
     )
     .await;
     assert_eq!(
@@ -425,7 +423,7 @@ async fn a_pull_is_made_on_every_node_with_the_progress_of_all_and_one_end() {
     for node in [&one, &two] {
         assert!(node.models().contains(&"new:latest".to_owned()));
         let heard = node.heard().pop().unwrap();
-        assert_eq!(heard.body, r#"{"model":"new","insecure":false}"#);
+        assert_eq!(heard.body, r#"{"model":"new","insecure":false,"name":""}"#);
         assert!(
             !heard.headers.contains_key("authorization"),
             "the key is ours alone"
@@ -527,7 +525,13 @@ async fn copies_and_deletions_go_to_the_nodes_that_have_the_model() {
     let deleted = manage(&served, "DELETE", "/api/delete", r#"{"name":"copy"}"#).await;
     assert_eq!(deleted.status, 200);
     assert!(!one.models().contains(&"copy:latest".to_owned()));
-    let again = manage(&served, "DELETE", "/api/delete", r#"{"model":"copy"}"#).await;
+    let again = manage(
+        &served,
+        "DELETE",
+        "/api/delete",
+        r#"{"model":"copy","name":""}"#,
+    )
+    .await;
     refused(&again, 404);
     let absent = manage(
         &served,

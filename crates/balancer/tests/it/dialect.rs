@@ -27,6 +27,14 @@ impl Dialect {
         }
     }
 
+    /// What stands in its first record of text.
+    pub(crate) fn first(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Generate => "\"done\":false",
+            Self::OpenAiChat | Self::OpenAiCompletions => "\"finish_reason\":null",
+        }
+    }
+
     pub(crate) fn is_openai(self) -> bool {
         matches!(self, Self::OpenAiChat | Self::OpenAiCompletions)
     }
@@ -38,7 +46,7 @@ impl Dialect {
                 json!({"model": model, "messages": [{"role": "user", "content": "Tell me of the fox."}]})
             }
             Self::Generate | Self::OpenAiCompletions => {
-                json!({"model": model, "prompt": "Tell me of the fox."})
+                json!({"model": model, "prompt": "Tell me of the fox.\n"})
             }
         };
         body["stream"] = stream.into();

@@ -204,9 +204,27 @@ async fn so_it_does_when_the_cut_is_in_the_middle_of_a_record() {
 #[tokio::test]
 async fn what_was_used_of_a_token_limit_is_not_had_again() {
     let more = json!({"options": {"num_predict": 20}, "max_tokens": 20});
-    for records in [1, 12, 20] {
+    for records in [1, 12, 19] {
         spliced(&engine(), cut_after(records), more.clone()).await;
         spliced(&rendering(), cut_after(records), more.clone()).await;
+    }
+}
+
+/// Nobody says any more how long the prompt was: its node is gone, and no other need be asked.
+#[tokio::test]
+async fn an_answer_that_had_used_its_limit_is_ended_and_not_continued() {
+    for dialect in ALL {
+        let more = json!({"options": {"num_predict": 20}, "max_tokens": 20});
+        let body = dialect.asking("m", true, &more);
+        let expected = undisturbed(&engine(), dialect, &body).await;
+        let (one, two) = (node(&engine()).await, node(&engine()).await);
+        one.script([Step::Records(20), Step::Cut]);
+        let served = serve(quick(), vec![spec("a", &one), spec("b", &two)]).await;
+        let said = dialect.read(&served.post(dialect.path(), &body).await.body);
+        assert_eq!((said.text, said.ends), (expected.text, 1));
+        assert_eq!((said.reasons, said.counts.1), (expected.reasons, 20));
+        assert_eq!(two.tally().asked, 0);
+        at_rest(&served, &[&one, &two]).await;
     }
 }
 
@@ -217,7 +235,7 @@ async fn a_malformed_record_ends_a_nodes_part_and_nobody_sees_it() {
         "{\"message\n",
         "data: {]\n\n",
         "\u{0}\n\n",
-        "\n[]\ndata: []\n\n",
+        "[]\ndata: []\n\n",
     ] {
         let place = |node: &FakeOllama, gate| {
             node.script([
@@ -487,7 +505,7 @@ async fn a_client_that_leaves_in_any_phase_frees_its_node() {
         // In mid-stream.
         one.script([Step::Records(3), Step::Stall]);
         let mut client = served.begin(dialect.path(), &dialect.streamed()).await;
-        client.until("renard").await;
+        client.until(dialect.first()).await;
 
         // Queued behind it.
         let queued = served.begin(dialect.path(), &dialect.streamed()).await;

@@ -222,7 +222,11 @@ async fn a_models_details_are_shown_by_a_node_that_has_it_even_while_all_slots_a
     .await;
     let mut busy = served.begin("/api/chat", &Dialect::Chat.streamed()).await;
     busy.until("\"done\":false").await;
-    for body in [r#"{"model":"m"}"#, r#"{"name":"m:latest"}"#] {
+    for body in [
+        r#"{"model":"m"}"#,
+        r#"{"name":"m:latest"}"#,
+        r#"{"model":"m","name":""}"#,
+    ] {
         let shown = served.post("/api/show", body).await;
         assert_eq!((shown.status, shown.node()), (200, "a"), "{shown:?}");
         assert_eq!(shown.json()["modelfile"], "FROM m:latest");

@@ -125,6 +125,10 @@ impl Fake {
             "/api/ps" => Response::new(json(serde_json::to_vec(&PsResponse::default()).unwrap())),
             _ => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
+                if body.windows(18).any(|part| part == b"_debug_render_only") {
+                    // A version that does not show its prompts.
+                    return Response::new(json(br#"{"done":true}"#.to_vec()));
+                }
                 self.asked
                     .lock()
                     .unwrap()

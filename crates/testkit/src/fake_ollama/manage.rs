@@ -52,9 +52,11 @@ async fn hear(State(shared): Node, request: Request, next: Next) -> Response {
     next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
-/// The model's name: in the newer field or the older one.
-fn named(body: &Value) -> String {
-    let name = body["model"].as_str().or(body["name"].as_str());
+/// The model's name: in the newer field or the older one, which some clients send empty.
+pub(super) fn named(body: &Value) -> String {
+    let names = [&body["model"], &body["name"]];
+    let mut given = names.into_iter().filter_map(Value::as_str);
+    let name = given.find(|name| !name.is_empty());
     name.unwrap_or_default().to_owned()
 }
 

@@ -18,10 +18,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use jarvis_protocol::{
-    ollama::{ErrorBody, PsResponse, RunningModel, ShowRequest, TagsResponse, VersionResponse},
+    ollama::{ErrorBody, PsResponse, RunningModel, TagsResponse, VersionResponse},
     openai::ErrorEnvelope,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -97,13 +97,10 @@ async fn ps(State(shared): Node) -> Json<PsResponse> {
     Json(PsResponse { models })
 }
 
-async fn show(State(shared): Node, Json(request): Json<ShowRequest>) -> Response {
-    let Some(model) = find(&shared, &request.model) else {
-        return refusal(
-            Endpoint::Chat,
-            StatusCode::NOT_FOUND,
-            absent(&request.model),
-        );
+async fn show(State(shared): Node, Json(body): Json<Value>) -> Response {
+    let name = manage::named(&body);
+    let Some(model) = find(&shared, &name) else {
+        return refusal(Endpoint::Chat, StatusCode::NOT_FOUND, absent(&name));
     };
     let template = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n";
     let mut abilities = vec!["completion"];

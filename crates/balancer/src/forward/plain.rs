@@ -1,0 +1,104 @@
+//! The body of a streamed answer of a route that is not followed: it goes through as it comes, and cannot go on elsewhere.
+
+use super::{Call, blame};
+use crate::{
+    dispatch::Lease,
+    policy::Outcome,
+    shared::Shared,
+    transport::{NodeBody, TransportError},
+};
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+pub(crate) struct Plain {
+    call: Arc<Call>,
+    /// `None` once the answer has ended.
+    lease: Option<Lease>,
+    body: NodeBody,
+    silence: Duration,
+    last: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Plain {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        call: &Arc<Call>,
+        lease: Lease,
+        body: NodeBody,
+    ) -> Self {
+        let last = Instant::now();
+        let silence = shared.options.token_timeout;
+        Self {
+            call: Arc::clone(call),
+            lease: Some(lease),
+            body,
+            silence,
+            last,
+            alarm: Box::pin(sleep_until(last + silence)),
+        }
+    }
+
+    /// Nothing has come: perhaps for too long.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<TransportError> {
+        loop {
+            ready!(self.alarm.as_mut().poll(context));
+            let due = self.last + self.silence;
+            if due <= Instant::now() {
+                return Poll::Ready(TransportError::Silent(self.silence));
+            }
+            self.alarm.as_mut().reset(due);
+        }
+    }
+}
+
+impl Body for Plain {
+    type Data = Bytes;
+    type Error = TransportError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
+        let this = self.get_mut();
+        let Some(lease) = &mut this.lease else {
+            return Poll::Ready(None);
+        };
+        let error = match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                lease.begun();
+                this.last = Instant::now();
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => {
+                if let Some(lease) = this.lease.take() {
+                    let ok = Outcome {
+                        ok: true,
+                        ..Outcome::default()
+                    };
+                    lease.finish(&this.call.ask, ok, None);
+                }
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => error,
+            Poll::Pending => ready!(this.wait(context)),
+        };
+        if let Some(lease) = this.lease.take() {
+            blame(lease, &error);
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plain").finish_non_exhaustive()
+    }
+}
