@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jarvis_balancer::ChatError;
-use jarvis_domain::TextError;
+use jarvis_domain::{TextError, sentence};
 use jarvis_store::{LogError, StoreError};
 use serde::Serialize;
 use std::{borrow::Cow, error::Error, time::Duration};
@@ -133,7 +133,7 @@ impl Problem {
 
     /// A fault of ours: the cause goes to the log, not to the client.
     pub(crate) fn internal(what: &str, error: &dyn Error) -> Self {
-        tracing::error!(error = chain(error), "{what}");
+        tracing::error!(error = sentence(error), "{what}");
         let detail = "something went wrong here; it has been logged";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
@@ -160,18 +160,6 @@ impl Problem {
     }
 }
 
-/// An error with everything that caused it.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 fn storage_full() -> Problem {
     Problem::new(
         StatusCode::INSUFFICIENT_STORAGE,
@@ -188,7 +176,7 @@ impl From<StoreError> for Problem {
                 storage_full()
             }
             StoreError::Unavailable(_) => {
-                tracing::error!(error = chain(&error), "the store failed");
+                tracing::error!(error = sentence(&error), "the store failed");
                 let detail = "the database does not answer; try again in a moment";
                 let mut problem =
                     Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail);

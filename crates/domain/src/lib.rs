@@ -6,10 +6,12 @@ mod clock;
 mod conversation;
 mod generation;
 mod id;
+mod sentence;
 mod user;
 
 pub use clock::{Clock, Timestamp};
 pub use conversation::{Conversation, Message, MessageText, Role, TextError, title_of};
 pub use generation::{Epoch, Generation, GenerationError, Status, Usage};
 pub use id::{ConversationId, GenerationId, IdError, InviteId, MessageId, SessionId, UserId};
+pub use sentence::sentence;
 pub use user::{Email, EmailError, User, UserRole};

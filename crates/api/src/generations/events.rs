@@ -1,9 +1,9 @@
 //! Following an answer from any byte on: live from the log while it is made, from SQL once it has ended.
 
 use super::task::HANDED_OVER;
-use crate::{app::App, messages::UsageBody, problem};
+use crate::{app::App, messages::UsageBody};
 use futures_util::{Stream, stream};
-use jarvis_domain::{Epoch, Generation, GenerationId, Status, UserId};
+use jarvis_domain::{Epoch, Generation, GenerationId, Status, UserId, sentence};
 use jarvis_store::{AnswerEvent, AnswerReader, Outcome};
 use serde::Serialize;
 use std::{pin::Pin, time::Duration};
@@ -202,10 +202,7 @@ impl Follower {
             Ok(false) if since.elapsed() < UNATTENDED => sleep(LOOK_AGAIN).await,
             Ok(false) => self.break_off("unattended", "nobody makes this answer right now"),
             Err(error) => {
-                tracing::error!(
-                    error = problem::chain(&error),
-                    "an answer could not be read"
-                );
+                tracing::error!(error = sentence(&error), "an answer could not be read");
                 self.break_off("store_unavailable", "the database does not answer");
             }
         }

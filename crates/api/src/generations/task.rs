@@ -7,7 +7,7 @@ use super::{history, patience::Patience};
 use crate::{app::App, conversations, meter, problem};
 use futures_util::{FutureExt as _, StreamExt as _};
 use jarvis_balancer::{Caller, ChatError, ChatEvent, ChatStream, ChatTurn};
-use jarvis_domain::{Generation, GenerationError, Status, Usage};
+use jarvis_domain::{Generation, GenerationError, Status, Usage, sentence};
 use jarvis_protocol::ollama;
 use jarvis_store::{AnswerWriter, LogError, Outcome, QueuePlace, StoreError};
 use std::{panic::AssertUnwindSafe, time::Duration};
@@ -85,7 +85,7 @@ pub(super) fn decided(app: &App, generation: &Generation) -> Option<Outcome> {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::error!(
-                id = %generation.id, error = problem::chain(&error),
+                id = %generation.id, error = sentence(&error),
                 "how an answer ended cannot be read: it goes on"
             );
             None
@@ -140,7 +140,7 @@ fn error(code: &str, message: &str) -> GenerationError {
 }
 
 fn log_error(cause: &LogError) -> GenerationError {
-    tracing::error!(error = problem::chain(cause), "an answer cannot be logged");
+    tracing::error!(error = sentence(cause), "an answer cannot be logged");
     match cause {
         LogError::Full(_) => error("storage_full", "no space is left to keep the answer"),
         LogError::Io(_) => error("storage_failed", "the answer cannot be kept"),
@@ -148,7 +148,7 @@ fn log_error(cause: &LogError) -> GenerationError {
 }
 
 fn store_error(cause: &StoreError) -> GenerationError {
-    tracing::error!(error = problem::chain(cause), "the store failed an answer");
+    tracing::error!(error = sentence(cause), "the store failed an answer");
     match cause {
         StoreError::Full => error("storage_full", "no space is left to keep the answer"),
         _ => error("storage_failed", "the database does not answer"),
@@ -197,7 +197,7 @@ impl Maker<'_> {
                 patience.renew();
             }
             let begun = self.writer.offset() > 0 || self.generation.attempts > 1;
-            tracing::warn!(id = %self.generation.id, error = problem::chain(&error), "an answer was cut off");
+            tracing::warn!(id = %self.generation.id, error = sentence(&error), "an answer was cut off");
             let Some(pause) = patience.after(&error, begun) else {
                 return Ending::Broken(problem::of_chat(&error));
             };
@@ -299,7 +299,7 @@ impl Maker<'_> {
             // The text is logged and shown; the end will try the store again.
             Err(cause) => {
                 tracing::warn!(
-                    error = problem::chain(&cause),
+                    error = sentence(&cause),
                     "an answer could not be marked as running"
                 );
                 None
@@ -380,7 +380,7 @@ async fn conclude(
     }
     if let Err(cause) = writer.decide(&outcome) {
         tracing::error!(
-            id = %generation.id, error = problem::chain(&cause),
+            id = %generation.id, error = sentence(&cause),
             "how an answer ended could not be written down; it is lost if the server dies before the store takes it"
         );
     }

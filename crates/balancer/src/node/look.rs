@@ -7,9 +7,10 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use jarvis_domain::sentence;
 use jarvis_protocol::ollama::{ModelInfo, PsResponse, RunningModel, TagsResponse, VersionResponse};
 use serde::de::DeserializeOwned;
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
 /// What a look at a node showed.
@@ -171,15 +172,4 @@ fn by_name<T>(models: Vec<T>, name: impl Fn(&T) -> String) -> HashMap<String, T>
         .into_iter()
         .map(|model| (name(&model), model))
         .collect()
-}
-
-/// An error with its causes, as one line.
-pub(super) fn sentence(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line = format!("{line}: {cause}");
-        source = cause.source();
-    }
-    line
 }
