@@ -3,7 +3,7 @@
 use crate::{
     app::App,
     auth::Principal,
-    json::{Id, Json},
+    json::{Id, Json, identifier},
     list_cache::CachedPage,
     models,
     page::{PageQuery, cut},
@@ -253,7 +253,7 @@ pub(crate) async fn update(
     find(&app, who.user, id).await?;
     let head = request
         .head_message_id
-        .map(|text| text.parse::<MessageId>().map_err(|_| Problem::not_found()))
+        .map(|text| identifier("head_message_id", &text))
         .transpose()?;
     let model = match &request.model {
         Some(asked) => Some(models::resolve(&app, Some(asked)).await?),

@@ -105,6 +105,12 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
+/// The identifier in a field: one that may name nothing, but an identifier.
+pub(crate) fn identifier<T: FromStr>(field: &str, text: &str) -> Result<T, Problem> {
+    text.parse()
+        .map_err(|_| Problem::invalid(format!("`{field}` is not an identifier")))
+}
+
 /// The identifier in a path; what is none is as absent as one that does not exist.
 pub(crate) struct Id<T>(pub(crate) T);
 

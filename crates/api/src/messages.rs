@@ -5,7 +5,7 @@ use crate::{
     auth::Principal,
     conversations,
     generations::{self, Asked, Question, StatusName},
-    json::{Id, Json},
+    json::{Id, Json, identifier},
     page::{PageQuery, cut},
     problem::{Problem, ProblemBody},
 };
@@ -239,15 +239,12 @@ impl From<Option<String>> for ParentField {
 }
 
 impl ParentField {
-    /// Where the message goes; what is no identifier is that of a message that is not there.
+    /// Where the message goes.
     pub(crate) fn parent(&self) -> Result<Parent, Problem> {
         match self {
             Self::Absent => Ok(Parent::Head),
             Self::Null => Ok(Parent::Root),
-            Self::Text(text) => text
-                .parse()
-                .map(Parent::Message)
-                .map_err(|_| Problem::not_found()),
+            Self::Text(text) => identifier("parent_id", text).map(Parent::Message),
         }
     }
 }
@@ -266,10 +263,7 @@ pub(crate) async fn regenerate(
     headers: HeaderMap,
     Json(request): Json<Regenerate>,
 ) -> Result<Response, Problem> {
-    let message = request
-        .parent_id
-        .parse()
-        .map_err(|_| Problem::not_found())?;
+    let message = identifier("parent_id", &request.parent_id)?;
     let asked = Asked {
         question: Question::Again {
             conversation,

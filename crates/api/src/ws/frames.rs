@@ -8,7 +8,8 @@ use crate::{
 use jarvis_domain::{ConversationId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
-/// What a client says. Identifiers come as text: what is none is answered like one that does not exist.
+/// What a client says. Identifiers come as text: in the place of a path's (the conversation, the generation), what is none is
+/// answered like one that does not exist; elsewhere it is a field that is wrong.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ClientFrame {

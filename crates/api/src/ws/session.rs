@@ -11,6 +11,7 @@ use crate::{
     auth::Principal,
     generations::{self, Asked, Follower, Question},
     hub::{Listener, Notice},
+    json::identifier,
     messages::{self, ParentField},
     meter,
     problem::Problem,
@@ -355,6 +356,6 @@ fn question(
 fn again(conversation: &str, message: &str) -> Result<Question, Problem> {
     Ok(Question::Again {
         conversation: conversation.parse().map_err(|_| Problem::not_found())?,
-        message: message.parse().map_err(|_| Problem::not_found())?,
+        message: identifier("parent_id", message)?,
     })
 }

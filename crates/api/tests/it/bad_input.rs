@@ -201,6 +201,55 @@ async fn identifiers_and_keys_that_are_none_are_refused() {
     }
 }
 
+/// What is no identifier is told from one that names nothing, whatever else is asked and of whomever.
+#[tokio::test]
+async fn identifiers_in_bodies_are_identifiers() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let ben = world.user("ben@example.org").await;
+    let mut page = world.socket(&ana).await;
+    let conversation = ana.conversation().await;
+    let id = conversation.rsplit('/').next().unwrap();
+    let sent = ana.send(&conversation, "x").await;
+    ana.ended(sent["generation_id"].as_str().unwrap()).await;
+    let said = |problem: &Value, field: &str| {
+        let detail = problem["detail"].as_str().or(problem["message"].as_str());
+        assert!(detail.unwrap().contains(&format!("`{field}`")), "{problem}");
+    };
+    for wrong in ["", "x", "..", "0197a000-0000-7000-8000-00000000000", "\0"] {
+        let path = format!("{conversation}/messages");
+        let answer = ana
+            .post(&path, &json!({"content": "x", "parent_id": wrong}))
+            .await;
+        said(&answer.is_problem(422, "invalid_body"), "parent_id");
+        let again = format!("{conversation}/regenerate");
+        let answer = ana.post(&again, &json!({"parent_id": wrong})).await;
+        said(&answer.is_problem(422, "invalid_body"), "parent_id");
+        let foreign = ben.post(&again, &json!({"parent_id": wrong})).await;
+        assert_eq!(foreign.body, answer.body, "nothing is told of it");
+        let head = json!({"head_message_id": wrong});
+        let answer = ana.patch(&conversation, &head).await;
+        said(&answer.is_problem(422, "invalid_body"), "head_message_id");
+        for kind in ["send", "regenerate"] {
+            let frame = json!({"type": kind, "id": "k", "conversation_id": id, "content": "x", "parent_id": wrong});
+            page.say(&frame).await;
+            let error = page.hear("error").await;
+            assert_eq!(
+                (&error["code"], &error["id"]),
+                (&json!("invalid_body"), &json!("k"))
+            );
+            said(&error, "parent_id");
+        }
+    }
+    let absent = json!("0197a000-0000-7000-8000-000000000000");
+    for kind in ["send", "regenerate"] {
+        let frame = json!({"type": kind, "id": "k", "conversation_id": id, "content": "x", "parent_id": absent});
+        page.say(&frame).await;
+        assert_eq!(page.hear("error").await["code"], "not_found");
+    }
+    assert_eq!(ana.messages(&conversation).await.len(), 2);
+}
+
 #[tokio::test]
 async fn unknown_addresses_and_methods_are_problems_too() {
     let world = World::start().await;
