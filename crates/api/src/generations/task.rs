@@ -36,9 +36,8 @@ pub(super) fn run(app: &App, generation: Generation) {
     tasks.spawn(async move {
         let work = AssertUnwindSafe(make(&app, &generation, writer, stop)).catch_unwind();
         if work.await.is_err() {
-            tracing::error!(id = %generation.id, "the task of an answer panicked; this is a defect of Jarvis");
+            let error = panicked(&generation);
             let writer = app.answers.writer(generation.id, generation.epoch);
-            let error = error("internal", "the server failed on this answer");
             end_with(&app, &generation, writer, error).await;
         }
         app.generations.remove(generation.id);
@@ -111,7 +110,9 @@ async fn make(
         stop,
         first_token_ms: None,
     };
-    let ending = maker.make().await;
+    // Caught here, where the writer is still held: whoever follows the answer is told how it ended, once, by its only writer.
+    let ending = AssertUnwindSafe(maker.make()).catch_unwind().await;
+    let ending = ending.unwrap_or_else(|_| Ending::Broken(panicked(generation)));
     let Maker {
         writer,
         first_token_ms,
@@ -137,6 +138,11 @@ fn error(code: &str, message: &str) -> GenerationError {
         code: code.to_owned(),
         message: message.to_owned(),
     }
+}
+
+fn panicked(generation: &Generation) -> GenerationError {
+    tracing::error!(id = %generation.id, "the task of an answer panicked; this is a defect of Jarvis");
+    error("internal", "the server failed on this answer")
 }
 
 fn log_error(cause: &LogError) -> GenerationError {

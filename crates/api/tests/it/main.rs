@@ -14,6 +14,7 @@ mod contract;
 mod conversations;
 mod isolation;
 mod limits;
+mod panics;
 mod replay;
 mod restart;
 mod server;

@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) node: FakeOllama,
     pub(crate) clock: Clock,
     pub(crate) options: Options,
+    /// Another node, in the server's own process.
+    pub(crate) inside: Option<Transport>,
     server: Option<Server>,
 }
 
@@ -75,6 +77,7 @@ impl World {
             node: FakeOllama::start().await,
             clock: Clock::manual(Timestamp::from_micros(1_795_343_265_123_456)),
             options,
+            inside: None,
             server: None,
         }
     }
@@ -87,9 +90,12 @@ impl World {
             .enable_all()
             .build()
             .unwrap();
+        let outside = NodeSpec::new("node", Transport::http(&self.node.url()).unwrap());
+        let inside = self.inside.clone();
+        let inside = inside.map(|transport| NodeSpec::new("inside", transport));
         let starting = serve(
             self.dir.path().to_owned(),
-            self.node.url(),
+            std::iter::once(outside).chain(inside).collect(),
             self.options.clone(),
             self.clock.clone(),
         );
@@ -168,20 +174,14 @@ impl World {
 
 async fn serve(
     dir: std::path::PathBuf,
-    node: String,
+    nodes: Vec<NodeSpec>,
     options: Options,
     clock: Clock,
 ) -> (Api, Db, AnswerLog, SocketAddr) {
     let tasks = TaskTracker::new();
-    let spec = NodeSpec::new("node", Transport::http(&node).unwrap());
     let stop = CancellationToken::new();
-    let balancer = Balancer::start(
-        jarvis_balancer::Options::default(),
-        vec![spec],
-        &tasks,
-        &stop,
-    )
-    .unwrap();
+    let options_of_balancer = jarvis_balancer::Options::default();
+    let balancer = Balancer::start(options_of_balancer, nodes, &tasks, &stop).unwrap();
     let store = DbOptions {
         path: dir.join("jarvis.db"),
         synchronous: Synchronous::Normal,

@@ -4,6 +4,7 @@ use crate::{client::apply, server::World};
 use jarvis_testkit::{FakeOllama, Step};
 use serde_json::json;
 use std::time::Duration;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_node_that_breaks_off_is_asked_to_go_on() {
@@ -158,6 +159,14 @@ async fn an_answer_without_end_is_cut_off() {
         )
     );
     assert_eq!(world.node.requests().len(), 2, "no node is asked to go on");
+    // The node, which would go on for ever, is let go: its client has left.
+    let freed = world.node.until(|tally| tally.open == 0);
+    let tally = timeout(Duration::from_secs(20), freed).await.unwrap();
+    assert_eq!((tally.whole, tally.aborted), (1, 1));
+    let messages = ana.messages(&conversation).await;
+    let last = messages.last().unwrap();
+    assert_eq!(last["content"], "012345678");
+    assert_eq!(last["generation"]["error"]["code"], "answer_too_long");
 }
 
 #[tokio::test]
