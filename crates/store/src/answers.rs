@@ -6,7 +6,10 @@
 //! Readers follow by offset and are told only that there is more: what has arrived since goes out together, and a slow
 //! reader costs no memory beyond the answer itself.
 //!
-//! Beside the text lies, once it is decided, how the answer ended (`<id>.end`, JSON, there whole or not at all): until SQL
+//! Beside the text lies how many tokens it has (`<id>.tokens`, eight bytes, little endian): written after the text, so that a
+//! death in between costs the last part's tokens and no text.
+//!
+//! And, once it is decided, how the answer ended (`<id>.end`, JSON, there whole or not at all): until SQL
 //! has taken the end, whoever finds the two finishes the answer with it and adds nothing.
 
 use jarvis_domain::{Epoch, GenerationError, GenerationId, Status, Usage};
@@ -15,6 +18,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -146,9 +150,15 @@ impl AnswerLog {
             progress: watch::Sender::new(progress),
         });
         self.live().insert(id, Arc::clone(&live));
+        let tokens = match fs::read(self.tokens_path(id)) {
+            Ok(bytes) => bytes.try_into().map_or(0, u64::from_le_bytes),
+            Err(_) => 0,
+        };
         Ok(AnswerWriter {
             id,
             file,
+            count: None,
+            tokens,
             live,
             log: self.clone(),
         })
@@ -239,6 +249,10 @@ impl AnswerLog {
         self.shared.directory.join(format!("{id}.end"))
     }
 
+    fn tokens_path(&self, id: GenerationId) -> PathBuf {
+        self.shared.directory.join(format!("{id}.tokens"))
+    }
+
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<GenerationId, Arc<Live>>> {
         self.shared
             .live
@@ -267,6 +281,9 @@ fn read_whole_characters(file: &mut File) -> Result<String, LogError> {
 pub struct AnswerWriter {
     id: GenerationId,
     file: File,
+    /// Opened with the first count.
+    count: Option<File>,
+    tokens: u64,
     live: Arc<Live>,
     log: AnswerLog,
 }
@@ -318,6 +335,30 @@ impl AnswerWriter {
         Ok(())
     }
 
+    /// How many tokens the text has, as last noted, by an earlier owner if need be; 0 where nobody has.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Notes how many tokens the text has, for the next owner.
+    pub fn note_tokens(&mut self, tokens: u64) -> Result<(), LogError> {
+        self.tokens = tokens;
+        let file = match &mut self.count {
+            Some(file) => file,
+            none => {
+                let path = self.log.tokens_path(self.id);
+                let file = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(path)?;
+                none.insert(file)
+            }
+        };
+        Ok(file.write_all_at(&tokens.to_le_bytes(), 0)?)
+    }
+
     /// Tells readers where the answer stands in the queue for a node.
     pub fn queued(&self, place: QueuePlace) {
         self.live
@@ -353,10 +394,13 @@ impl AnswerWriter {
         self.end(outcome);
         // The text first: an end without a text is nothing to anybody, a text without its end could go on.
         let removed = fs::remove_file(self.log.path(self.id));
-        match fs::remove_file(self.log.end_path(self.id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(removed?),
+        for beside in [self.log.tokens_path(self.id), self.log.end_path(self.id)] {
+            match fs::remove_file(beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
+        Ok(removed?)
     }
 
     /// Tells readers that this process can do no more for it, and keeps the files for the next owner.

@@ -77,6 +77,31 @@ async fn the_next_owner_goes_on_from_whole_characters() {
     assert_eq!(log.sweep(&[]).unwrap(), 1);
 }
 
+#[test]
+fn the_next_owner_finds_how_many_tokens_there_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = AnswerLog::open(directory.path(), false).unwrap();
+    let id = GenerationId::new();
+    let mut writer = log.writer(id, 1).unwrap();
+    assert_eq!(writer.tokens(), 0);
+    for (text, tokens) in [("one ", 1), ("two three ", 3), ("four", 300)] {
+        writer.append(text).unwrap();
+        writer.note_tokens(tokens).unwrap();
+    }
+    assert_eq!(writer.tokens(), 300);
+    // As a kill leaves it.
+    drop(writer);
+    let mut writer = log.writer(id, 2).unwrap();
+    assert_eq!((writer.tokens(), writer.text().len()), (300, 18));
+    writer.note_tokens(301).unwrap();
+    assert_eq!(log.sweep(&[id]).unwrap(), 0);
+    writer.finish(done()).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    // What is no count is none.
+    std::fs::write(directory.path().join(format!("{id}.tokens")), "abc").unwrap();
+    assert_eq!(log.writer(id, 3).unwrap().tokens(), 0);
+}
+
 #[tokio::test]
 async fn a_writer_that_dies_leaves_nobody_waiting() {
     let directory = tempfile::tempdir().unwrap();
