@@ -5,7 +5,7 @@ use crate::{
     ask::Ask,
     catalog::full_name,
     dispatch::NoNode,
-    forward::{self, Answer, AnswerBody, Call, Relay, RelayError, Unanswered},
+    forward::{self, Answer, AnswerBody, Beginning, Call, Relay, RelayError, Unanswered},
     queue::Place,
     resume::Dialect,
     shared::Shared,
@@ -30,6 +30,8 @@ pub struct ChatTurn {
     pub messages: Vec<Message>,
     /// The beginning of the answer, if it has one: it is continued, and only new text is reported.
     pub text_so_far: Option<String>,
+    /// How many tokens that beginning has, as [`ChatEvent::Text`] told with its last part; 0 where nobody knows.
+    pub tokens_so_far: u64,
     /// Who asks.
     pub caller: Caller,
 }
@@ -44,13 +46,19 @@ pub enum ChatEvent {
         /// Estimated wait in milliseconds, where there is an estimate.
         eta_ms: Option<u64>,
     },
-    /// More text; never empty.
-    Text(String),
+    /// More text.
+    Text {
+        /// Never empty.
+        text: String,
+        /// Tokens of the answer up to here, [`ChatTurn::tokens_so_far`] included. Exact where the node tells them, otherwise one
+        /// for each record.
+        tokens: u64,
+    },
     /// The answer is whole. The last event.
     Done {
-        /// Tokens of the prompt.
+        /// Tokens of the prompt, without those of the answer's beginning.
         prompt_tokens: u64,
-        /// Tokens of the answer, those of [`ChatTurn::text_so_far`] not counted where the node says so.
+        /// Tokens of the whole answer, however many nodes have made it: [`ChatTurn::tokens_so_far`] included.
         completion_tokens: u64,
     },
 }
@@ -127,9 +135,12 @@ async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
     let call = Arc::new(call(&turn)?);
     let shared = Arc::clone(&balancer.shared);
     let (told, places) = watch::channel(None);
-    let text = turn.text_so_far;
+    let beginning = turn.text_so_far.map(|text| Beginning {
+        text,
+        tokens: turn.tokens_so_far,
+    });
     let opening =
-        async move { forward::forward(&shared, call, text.as_deref(), Some(&told)).await };
+        async move { forward::forward(&shared, call, beginning.as_ref(), Some(&told)).await };
     Ok(Phase::Open {
         balancer,
         model,
@@ -157,6 +168,7 @@ fn call(turn: &ChatTurn) -> Result<Call, ChatError> {
         headers: HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
         body,
         ask,
+        counted: true,
     })
 }
 
@@ -265,7 +277,8 @@ impl Reading {
         Ok(if text.is_empty() {
             self.end.take()
         } else {
-            Some(ChatEvent::Text(text))
+            let tokens = self.body.tokens();
+            Some(ChatEvent::Text { text, tokens })
         })
     }
 }

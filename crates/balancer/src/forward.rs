@@ -38,6 +38,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) ask: Ask,
+    /// Whether its tokens are counted as they come, so that every record is read at once.
+    pub(crate) counted: bool,
 }
 
 /// An answer that has begun, or is whole.
@@ -57,6 +59,14 @@ pub(crate) enum AnswerBody {
     Stream(Box<Relay>),
     /// Of a route whose answers are not followed.
     Plain(Box<Plain>),
+}
+
+/// What there is of an answer already.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) text: String,
+    /// 0 where nobody knows.
+    pub(crate) tokens: u64,
 }
 
 /// Why a request has no answer.
@@ -83,15 +93,15 @@ const MAX_ERROR: usize = 64 << 10;
 /// An answer that does not stream is read up to here.
 const MAX_WHOLE: usize = 256 << 20;
 
-/// Has a request answered. `text` is the beginning of the answer, if it has one. Dropping the future frees the node.
+/// Has a request answered, from the beginning of its answer on, if it has one. Dropping the future frees the node.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
     call: Arc<Call>,
-    text: Option<&str>,
+    beginning: Option<&Beginning>,
     places: Option<&Places>,
 ) -> Result<Answer, Unanswered> {
-    if let (Some(text), Some(dialect)) = (text, call.ask.dialect) {
-        let transcript = seeded(dialect, &call.ask.model, text);
+    if let (Some(beginning), Some(dialect)) = (beginning, call.ask.dialect) {
+        let transcript = seeded(dialect, &call.ask.model, beginning);
         return go_on::open(shared, call, transcript, places).await;
     }
     let mut wanted = Wanted::default();
@@ -153,7 +163,7 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Arc<Call>) -> Result
     }
     match call.ask.dialect {
         Some(dialect) if call.ask.stream => {
-            let mut transcript = Transcript::new(dialect, shared.options.transcript());
+            let mut transcript = Transcript::new(dialect, shared.options.transcript(call.counted));
             if hides_tokens {
                 transcript = transcript.hide_tokens();
             }
@@ -294,17 +304,17 @@ fn blame(lease: Lease, error: &TransportError) {
 }
 
 /// A transcript of an answer of which this much was shown.
-fn seeded(dialect: Dialect, model: &str, text: &str) -> Transcript {
+fn seeded(dialect: Dialect, model: &str, beginning: &Beginning) -> Transcript {
     let mut transcript = Transcript::new(dialect, resume::Limits::default());
     let record = serde_json::json!({
         "model": model,
         "created_at": "",
-        "message": {"role": "assistant", "content": text},
+        "message": {"role": "assistant", "content": beginning.text},
         "done": false,
     });
     // A record of our own making is whole and well formed.
     let _ = transcript.push(Bytes::from(format!("{record}\n")));
-    transcript
+    transcript.counting(beginning.tokens)
 }
 
 /// The figures at the end of an answer, in either dialect. Durations in nanoseconds.

@@ -86,10 +86,10 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn transcript(&self) -> Limits {
+    pub(crate) fn transcript(&self, counted: bool) -> Limits {
         Limits {
             record: self.max_line,
-            unread: 64 << 10,
+            unread: if counted { 0 } else { 64 << 10 },
             ..Limits::default()
         }
     }

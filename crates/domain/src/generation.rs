@@ -73,7 +73,7 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// From acceptance to the end, in milliseconds.
     pub total_ms: u64,
-    /// From acceptance to the first character, in milliseconds.
+    /// From acceptance to the first character, in milliseconds; not known of an answer that another process began.
     pub first_token_ms: Option<u64>,
 }
 

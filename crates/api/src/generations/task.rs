@@ -108,6 +108,7 @@ async fn make(
         generation,
         writer,
         stop,
+        shown: false,
         first_token_ms: None,
     };
     // Caught here, where the writer is still held: whoever follows the answer is told how it ended, once, by its only writer.
@@ -183,6 +184,8 @@ struct Maker<'a> {
     generation: &'a Generation,
     writer: AnswerWriter,
     stop: CancellationToken,
+    /// Whether this owner has shown anything.
+    shown: bool,
     first_token_ms: Option<u64>,
 }
 
@@ -223,6 +226,7 @@ impl Maker<'_> {
             model: self.generation.model.clone(),
             messages: messages.to_vec(),
             text_so_far: (!text.is_empty()).then_some(text),
+            tokens_so_far: self.writer.tokens(),
             caller: Caller::user(&self.generation.user_id),
         });
         let mut next = None;
@@ -241,11 +245,16 @@ impl Maker<'_> {
                 Some(Ok(ChatEvent::Queued { position, eta_ms })) => {
                     self.writer.queued(QueuePlace { position, eta_ms });
                 }
-                Some(Ok(ChatEvent::Text(mut text))) => {
-                    next = gather(&mut text, &mut stream, self.app.options.answer_bytes);
+                Some(Ok(ChatEvent::Text {
+                    mut text,
+                    mut tokens,
+                })) => {
+                    let limit = self.app.options.answer_bytes;
+                    next = gather(&mut text, &mut tokens, &mut stream, limit);
                     if let Some(ending) = self.show(&text).await {
                         return Ok(ending);
                     }
+                    self.note_tokens(tokens);
                 }
                 Some(Ok(ChatEvent::Done {
                     prompt_tokens,
@@ -282,19 +291,33 @@ impl Maker<'_> {
         })
     }
 
+    /// For the figures alone: without it an answer that goes on would count too little.
+    fn note_tokens(&mut self, tokens: u64) {
+        if let Err(cause) = self.writer.note_tokens(tokens) {
+            tracing::warn!(
+                id = %self.generation.id, error = sentence(&cause),
+                "the tokens of an answer could not be noted"
+            );
+        }
+    }
+
     async fn show_fitting(&mut self, text: &str) -> Option<Ending> {
+        let first = self.writer.offset() == 0;
         if let Err(cause) = self.writer.append(text) {
             return Some(Ending::Broken(log_error(&cause)));
         }
-        if self.first_token_ms.is_some() {
+        if std::mem::replace(&mut self.shown, true) {
             return None;
         }
-        let waited = self.app.clock.now().since(self.generation.created_at);
-        self.first_token_ms = Some(millis(waited));
+        // The first character of an answer that goes on was an earlier owner's.
+        if first {
+            let waited = self.app.clock.now().since(self.generation.created_at);
+            self.first_token_ms = Some(millis(waited));
+            meter::first_character(waited);
+        }
         if self.generation.status == Status::Running {
             return None;
         }
-        meter::first_character(waited);
         let marked = self
             .app
             .db
@@ -314,19 +337,26 @@ impl Maker<'_> {
     }
 }
 
-/// Adds what has arrived meanwhile to `text`, up to about `limit` bytes; the first event that is no text, if there is one.
+/// Adds what has arrived meanwhile to `text`, up to about `limit` bytes, and says how many `tokens` there are then; the first event that is no text, if there is one.
 #[expect(
     clippy::option_option,
     reason = "nothing yet and the stream's end are two different things"
 )]
 fn gather(
     text: &mut String,
+    tokens: &mut u64,
     stream: &mut ChatStream,
     limit: usize,
 ) -> Option<Option<Result<ChatEvent, ChatError>>> {
     while text.len() <= limit {
         match stream.next().now_or_never()? {
-            Some(Ok(ChatEvent::Text(more))) => text.push_str(&more),
+            Some(Ok(ChatEvent::Text {
+                text: more,
+                tokens: so_far,
+            })) => {
+                text.push_str(&more);
+                *tokens = so_far;
+            }
             other => return Some(other),
         }
     }

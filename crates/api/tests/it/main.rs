@@ -20,3 +20,4 @@ mod restart;
 mod server;
 mod socket;
 mod trouble;
+mod usage;

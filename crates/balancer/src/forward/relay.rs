@@ -76,6 +76,9 @@ pub(crate) struct Relay {
     transcript: Option<Transcript>,
     /// Read before the head was sent.
     begun: Option<Begun>,
+    /// Tokens that were there before all this, and tokens when the transcript was last here.
+    before: u64,
+    counted: u64,
     tried: Vec<u64>,
     began: Instant,
     last: Instant,
@@ -126,6 +129,8 @@ impl Relay {
             })),
             transcript: Some(transcript),
             begun: Some(begun),
+            before: 0,
+            counted: 0,
             last: now,
             gap: None,
             alarm: Box::pin(sleep_until(
@@ -151,6 +156,8 @@ impl Relay {
             tried: Vec::new(),
             began: now,
             state: State::Done,
+            before: transcript.tokens_used(),
+            counted: transcript.tokens_used(),
             transcript: Some(transcript),
             begun: None,
             last: now,
@@ -164,6 +171,13 @@ impl Relay {
         };
         relay.adopt(went_on);
         relay
+    }
+
+    /// Tokens of the answer so far, those of its beginning included: see [`Transcript::tokens_used`].
+    pub(crate) fn tokens(&self) -> u64 {
+        self.transcript
+            .as_ref()
+            .map_or(self.counted, Transcript::tokens_used)
     }
 
     fn adopt(&mut self, went_on: WentOn) {
@@ -285,7 +299,7 @@ impl Relay {
             return;
         };
         let end = self.transcript.as_ref().and_then(Transcript::ended);
-        let outcome = end.map_or_else(Outcome::default, outcome);
+        let outcome = end.map_or_else(Outcome::default, |end| outcome(end, self.before));
         self.shared.served(&self.call.ask, &reading.lease.digest);
         reading.lease.finish(
             &self.call.ask,
@@ -310,6 +324,7 @@ impl Relay {
         };
         // What cannot be read makes going on impossible, which is found there.
         let _ = transcript.settle();
+        self.counted = transcript.tokens_used();
         let lease = reading.lease;
         let lost = Lost {
             node: lease.node.name.clone(),
@@ -339,14 +354,15 @@ impl Relay {
     }
 }
 
-fn outcome(end: &End) -> Outcome {
+/// What the nodes of this answer did. Of the tokens `before` they made none: to them they were part of the prompt.
+fn outcome(end: &End, before: u64) -> Outcome {
     let metrics = &end.metrics;
     let count = |count: u64| (count > 0).then(|| u32::try_from(count).unwrap_or(u32::MAX));
     let time = |duration: u64| (duration > 0).then(|| seconds(duration));
     Outcome {
         ok: true,
-        tokens: count(metrics.eval_count),
-        prompt_tokens: count(metrics.prompt_eval_count),
+        tokens: count(metrics.eval_count.saturating_sub(before)),
+        prompt_tokens: count(metrics.prompt_eval_count.saturating_add(before)),
         prompt_cached: None,
         load_seconds: time(metrics.load_duration),
         prompt_seconds: time(metrics.prompt_eval_duration),

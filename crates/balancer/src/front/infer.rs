@@ -48,6 +48,7 @@ pub(super) async fn answer(State(front): State<Front>, request: Request) -> Resp
             headers: headers::to_node(&front.access, parts.headers),
             body,
             ask,
+            counted: false,
         });
         forwarded(&front, call).await
     };

@@ -102,6 +102,13 @@ impl Transcript {
         self
     }
 
+    /// What it holds has this many tokens, whatever the records that brought it.
+    #[must_use]
+    pub(crate) fn counting(mut self, tokens: u64) -> Self {
+        self.pieces = u32::try_from(tokens).unwrap_or(u32::MAX);
+        self
+    }
+
     pub(super) fn hides_tokens(&self) -> bool {
         self.hide
     }

@@ -19,6 +19,13 @@ const END: ChatEvent = ChatEvent::Done {
     completion_tokens: 3,
 };
 
+fn said(text: &str, tokens: u64) -> ChatEvent {
+    ChatEvent::Text {
+        text: text.into(),
+        tokens,
+    }
+}
+
 #[tokio::test]
 async fn records_that_came_together_go_out_together() {
     let Act::Send(one) = text("Bon") else {
@@ -38,7 +45,7 @@ async fn records_that_came_together_go_out_together() {
         .map(Result::unwrap)
         .collect()
         .await;
-    assert_eq!(events, [ChatEvent::Text("Bonjour".into()), END]);
+    assert_eq!(events, [said("Bonjour", 2), END]);
 }
 
 #[tokio::test]
@@ -193,10 +200,7 @@ async fn a_caller_that_leaves_frees_the_node_and_lets_the_next_one_in() {
     let fake = Fake::new(vec![text("x"), Act::Gate(Arc::clone(&gate)), done()]);
     let started = start(vec![fake.spec_with_slots("a", 1)]);
     let mut first = started.balancer.chat(turn("m"));
-    assert_eq!(
-        first.next().await.unwrap().unwrap(),
-        ChatEvent::Text("x".into())
-    );
+    assert_eq!(first.next().await.unwrap().unwrap(), said("x", 1));
     let (mut second, mut third) = (
         started.balancer.chat(turn("m")),
         started.balancer.chat(turn("m")),
@@ -227,7 +231,7 @@ async fn a_caller_that_leaves_frees_the_node_and_lets_the_next_one_in() {
     fake.closed.notified().await;
     assert!(matches!(
         third.next().await.unwrap().unwrap(),
-        ChatEvent::Text(_)
+        ChatEvent::Text { .. }
     ));
     gate.notify_one();
     assert_eq!(third.next().await.unwrap().unwrap(), END);
@@ -263,6 +267,39 @@ async fn an_answer_that_has_begun_goes_only_where_it_can_be_continued_exactly() 
         "Bon"
     );
     assert_eq!(asked[0].messages.len(), 1);
+}
+
+/// The node itself counts what it made; what was there before is not its prompt but the answer's.
+#[tokio::test]
+async fn the_figures_of_a_continued_answer_are_those_of_all_of_it() {
+    for (tokens_so_far, counted, prompt) in [(5, 5 + 3, 7 - 5), (0, 3, 7)] {
+        let begun = ChatTurn {
+            text_so_far: Some("Bon".into()),
+            tokens_so_far,
+            ..turn("m")
+        };
+        let engine = Fake {
+            models: vec![own("m:latest")],
+            ..Fake::new(vec![text("jo"), text("ur"), done()])
+        };
+        let started = start(vec![engine.spec("a")]);
+        let events: Vec<_> = started
+            .balancer
+            .chat(begun)
+            .map(Result::unwrap)
+            .collect()
+            .await;
+        let end = ChatEvent::Done {
+            prompt_tokens: prompt,
+            completion_tokens: counted,
+        };
+        assert_eq!(events.last(), Some(&end));
+        let told = events.iter().rev().find_map(|event| match event {
+            ChatEvent::Text { tokens, .. } => Some(*tokens),
+            _ => None,
+        });
+        assert_eq!(told, Some(tokens_so_far + 2));
+    }
 }
 
 /// A node over a socket that sends its answer one byte at a time, characters and records cut anywhere.

@@ -51,7 +51,7 @@ pub(crate) async fn drain(mut stream: ChatStream) -> (String, Vec<ChatEvent>, Op
     let (mut text, mut events) = (String::new(), Vec::new());
     while let Some(item) = stream.next().await {
         match item {
-            Ok(ChatEvent::Text(more)) => {
+            Ok(ChatEvent::Text { text: more, .. }) => {
                 assert!(!more.is_empty());
                 text.push_str(&more);
             }
