@@ -21,17 +21,18 @@ use std::{convert::Infallible, time::Duration};
 /// A node in the server's process, and so in the task of the answer, with a defect in the place where a question says.
 fn defective(gate: &Gate) -> Transport {
     let gate = gate.clone();
+    let chat = async move |Json(asked): Json<ChatRequest>| answer(&asked, gate);
     let tags = TagsResponse {
         models: vec![FakeOllama::model("defective:latest")],
     };
     let router = Router::new()
         .route("/api/tags", get(move || async move { Json(tags) }))
         .route("/api/ps", get(|| async { Json(PsResponse::default()) }))
-        .route("/api/chat", post(move |asked| answer(asked, gate.clone())));
+        .route("/api/chat", post(chat));
     Transport::in_process(router)
 }
 
-async fn answer(Json(asked): Json<ChatRequest>, gate: Gate) -> Response {
+fn answer(asked: &ChatRequest, gate: Gate) -> Response {
     let question = &asked.messages.last().unwrap().content;
     assert_ne!(question, "panic at once", "a defect before the answer");
     let panics = question == "panic later";
