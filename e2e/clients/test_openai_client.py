@@ -1,4 +1,4 @@
-"""The official `openai` package of Python against `jarvis engine`."""
+"""The official `openai` package of Python against `jarvis engine` and `jarvis balancer`."""
 
 import json
 import math
@@ -10,8 +10,8 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 
 
 @pytest.fixture(scope="module")
-def client(engine):
-    return openai.OpenAI(base_url=f"{engine.url}/v1", api_key="unused", max_retries=0)
+def client(target):
+    return openai.OpenAI(base_url=f"{target.url}/v1", api_key="unused", max_retries=0)
 
 
 def test_chat(client, models):

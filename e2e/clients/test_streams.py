@@ -4,18 +4,20 @@ import json
 
 import httpx
 
+from support.target import Target
+
 CHAT = {"messages": [{"role": "user", "content": "Say hello."}]}
 SHORT = {"temperature": 0, "num_predict": 12}
 
 
-def stream(engine, path, body):
+def stream(server, path, body):
     """Status, headers and the pieces of the body as they came."""
-    with httpx.stream("POST", f"{engine.url}{path}", json=body, timeout=60) as response:
+    with httpx.stream("POST", f"{server.url}{path}", json=body, timeout=60) as response:
         return response, b"".join(response.iter_raw())
 
 
-def test_ndjson_of_chat(engine, models):
-    response, body = stream(engine, "/api/chat", {"model": models["chat"], "options": SHORT, **CHAT})
+def test_ndjson_of_chat(target, models):
+    response, body = stream(target, "/api/chat", {"model": models["chat"], "options": SHORT, **CHAT})
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/x-ndjson"
     assert body.endswith(b"\n") and b"\r" not in body
@@ -28,9 +30,9 @@ def test_ndjson_of_chat(engine, models):
     assert records[-1]["message"]["content"] == ""
 
 
-def test_ndjson_of_generate(engine, models):
+def test_ndjson_of_generate(target, models):
     body = {"model": models["chat"], "prompt": "Once", "options": SHORT}
-    response, body = stream(engine, "/api/generate", body)
+    response, body = stream(target, "/api/generate", body)
     assert response.headers["content-type"] == "application/x-ndjson"
     records = [json.loads(line) for line in body.decode().splitlines()]
     for record in records[:-1]:
@@ -46,9 +48,9 @@ def check_end(record, text):
     assert record["total_duration"] >= record["eval_duration"] > 0
 
 
-def test_without_stream_it_is_one_object(engine, models):
+def test_without_stream_it_is_one_object(target, models):
     body = {"model": models["chat"], "stream": False, "options": SHORT, **CHAT}
-    response = httpx.post(f"{engine.url}/api/chat", json=body, timeout=60)
+    response = httpx.post(f"{target.url}/api/chat", json=body, timeout=60)
     assert response.headers["content-type"].startswith("application/json")
     assert response.json()["done"] is True and response.json()["message"]["content"]
 
@@ -62,9 +64,9 @@ def frames(body):
     return [event.removeprefix("data: ") for event in events]
 
 
-def test_sse_of_chat_completions(engine, models):
+def test_sse_of_chat_completions(target, models):
     body = {"model": models["chat"], "stream": True, "max_tokens": 12, "temperature": 0, **CHAT}
-    response, body = stream(engine, "/v1/chat/completions", body)
+    response, body = stream(target, "/v1/chat/completions", body)
     assert response.headers["content-type"].startswith("text/event-stream")
     data = frames(body)
     assert data.count("[DONE]") == 1 and data[-1] == "[DONE]"
@@ -77,49 +79,49 @@ def test_sse_of_chat_completions(engine, models):
     assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
 
 
-def test_sse_of_completions(engine, models):
+def test_sse_of_completions(target, models):
     body = {"model": models["chat"], "prompt": "Once", "stream": True, "max_tokens": 8}
-    response, body = stream(engine, "/v1/completions", body)
+    response, body = stream(target, "/v1/completions", body)
     data = frames(body)
     assert data.count("[DONE]") == 1 and data[-1] == "[DONE]"
     assert {json.loads(each)["object"] for each in data[:-1]} == {"text_completion"}
 
 
-def test_errors_have_the_shape_of_their_dialect(engine):
-    response = httpx.post(f"{engine.url}/api/chat", json={"model": "nobody", **CHAT})
+def test_errors_have_the_shape_of_their_dialect(target):
+    response = httpx.post(f"{target.url}/api/chat", json={"model": "nobody", **CHAT})
     assert response.status_code == 404 and list(response.json()) == ["error"]
-    response = httpx.post(f"{engine.url}/v1/chat/completions", json={"model": "nobody", **CHAT})
+    response = httpx.post(f"{target.url}/v1/chat/completions", json={"model": "nobody", **CHAT})
     assert response.status_code == 404
     assert {"message", "type", "code"} <= set(response.json()["error"])
     for path in ("/api/chat", "/v1/chat/completions"):
-        response = httpx.post(f"{engine.url}{path}", content=b"{broken")
+        response = httpx.post(f"{target.url}{path}", content=b"{broken")
         assert response.status_code == 400 and "error" in response.json()
 
 
-def test_it_greets_as_its_dialect_does(engine):
-    assert httpx.get(f"{engine.url}/").text == "Ollama is running"
-    assert httpx.head(f"{engine.url}/").status_code == 200
-    assert set(httpx.get(f"{engine.url}/api/version").json()) == {"version"}
+def test_it_greets_as_its_dialect_does(target):
+    assert httpx.get(f"{target.url}/").text == "Ollama is running"
+    assert httpx.head(f"{target.url}/").status_code == 200
+    assert set(httpx.get(f"{target.url}/api/version").json()) == {"version"}
 
 
-def test_a_trailing_answer_is_continued_not_answered(engine, models):
+def test_a_trailing_answer_is_continued_not_answered(target, models):
     """The seam of every later resumption: the text so far is taken verbatim and only new text comes."""
     messages = [{"role": "user", "content": "Count: one, two, three, four, five, six."}]
     body = {"model": models["chat"], "stream": False, "options": {"temperature": 0, "num_predict": 40}}
-    whole = httpx.post(f"{engine.url}/api/chat", json={**body, "messages": messages}, timeout=60).json()
+    whole = httpx.post(f"{target.url}/api/chat", json={**body, "messages": messages}, timeout=60).json()
     text = whole["message"]["content"]
     begun = text[: len(text) // 2]
     for more in (
         {"messages": [*messages, {"role": "assistant", "content": begun}]},
         {"messages": messages, "jarvis": {"continue": {"text": begun}}},
     ):
-        rest = httpx.post(f"{engine.url}/api/chat", json={**body, **more}, timeout=60).json()
+        rest = httpx.post(f"{target.url}/api/chat", json={**body, **more}, timeout=60).json()
         assert not rest["message"]["content"].startswith(begun[:10])
         assert rest["message"]["content"], rest
 
 
-def test_exact_tokens_continue_exactly(shared_servers, models):
-    exact = shared_servers.start("engine", "--parallel", "1", "--no-prefix-reuse")
+def test_exact_tokens_continue_exactly(shared_servers, target, models):
+    exact = Target(shared_servers, target.kind, "--parallel", "1", "--no-prefix-reuse")
     messages = [{"role": "user", "content": "Write a story about a fox and a hen."}]
     body = {"model": models["chat"], "messages": messages, "options": {"temperature": 0, "num_predict": 60}}
     _, raw = stream(exact, "/api/chat", {**body, "jarvis": {"report_tokens": True}})
@@ -133,4 +135,4 @@ def test_exact_tokens_continue_exactly(shared_servers, models):
         _, raw = stream(exact, "/api/chat", {**body, "options": options, "jarvis": seam})
         rest = "".join(json.loads(line)["message"]["content"] for line in raw.decode().splitlines())
         assert rest and text.endswith(rest), (cut, rest, text)
-    exact.stop()
+    exact.end()

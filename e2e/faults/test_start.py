@@ -114,6 +114,24 @@ def test_no_model_server_at_all(servers):
     assert "--node" in said
 
 
+@pytest.mark.parametrize(
+    "args, settings, said",
+    [
+        (["--strategy", "fastest"], {}, ["balancer.strategy", "fastest", "least_connections"]),
+        ([], {"OLLAMA_LB_STRATEGY": "fastest"}, ["OLLAMA_LB_STRATEGY", "fastest", "least_connections"]),
+        (["--node", "elsewhere:11434"], {}, ["nodes.urls", "elsewhere:11434", "http://host:11434"]),
+        ([], {"JARVIS_BALANCER_ADMIN_KEY": "much-too-quick"}, ["balancer.admin_key", "16 characters"]),
+        ([], {"JARVIS_BALANCER_ADMIN_KEY": "it must be without blanks"}, ["balancer.admin_key", "without spaces"]),
+        (["--slots", "0"], {}, ["balancer.slots", "from 1 to"]),
+        (["--trace", "/nowhere/trace"], {}, ["balancer.trace", "cannot be written"]),
+    ],
+)
+def test_a_balancer_that_is_configured_wrongly_says_how(servers, args, settings, said):
+    sentence = refused(servers.make("balancer", *args, models=False, **settings))
+    assert all(words in sentence for words in said), sentence
+    assert not any(key in sentence for name, key in settings.items() if name.endswith("_KEY")), sentence
+
+
 def weights(data):
     """The file of the chat model in a data directory, as a copy that may be harmed."""
     largest = max((path for path in (data / "models").rglob("*") if path.is_file() and is_gguf(path)), key=lambda path: path.stat().st_size)

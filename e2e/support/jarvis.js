@@ -55,7 +55,8 @@ export class Jarvis {
     this.args = args;
     this.address = "127.0.0.1:0";
     this.log = "";
-    provideModels(path.join(this.home, "data", "models"));
+    this.env = {};
+    if (role !== "balancer") provideModels(path.join(this.home, "data", "models"));
   }
 
   get url() {
@@ -71,7 +72,7 @@ export class Jarvis {
       "--data-dir",
       path.join(this.home, "data"),
     ];
-    const env = { PATH: process.env.PATH, HOME: this.home, JARVIS_NODES_DISCOVER: "false", ...QUICK };
+    const env = { PATH: process.env.PATH, HOME: this.home, JARVIS_NODES_DISCOVER: "false", ...QUICK, ...this.env };
     this.child = spawn(BINARY, [this.role, ...where, ...this.args], {
       env,
       cwd: this.home,

@@ -5,6 +5,7 @@
     reason = "a failed step is a failed test"
 )]
 
+mod balancer;
 mod mistakes;
 mod process;
 mod roles;

@@ -124,12 +124,17 @@ fn address_in(lines: &mpsc::Receiver<String>, before: &str, after: &str) -> Sock
 
 /// The status and the whole text (head and body) of an answer.
 pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    get_with(address, path, &[("Host", &address.to_string())])
+}
+
+/// The same with headers of one's own, the `Host` among them.
+pub(crate) fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n").unwrap();
+    for (name, value) in headers {
+        write!(stream, "{name}: {value}\r\n").unwrap();
+    }
+    write!(stream, "\r\n").unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8_lossy(&bytes).into_owned();
