@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+pytest.register_assert_rewrite("support.stream")
+
 from support.api import Account
 from support.jarvis import BINARY, MODELS, Jarvis, provide_models
 

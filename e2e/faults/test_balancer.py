@@ -13,7 +13,7 @@ from support.stream import CHAT, COMPLETIONS, GENERATE, once, read
 from support.target import start_balancer
 
 EXACT = ("--parallel", "1", "--no-prefix-reuse")
-LIMIT = 160
+LIMIT = 120
 
 
 class Cluster:
@@ -21,6 +21,7 @@ class Cluster:
 
     def __init__(self, servers, **settings):
         self.engines = [servers.start("engine", *EXACT) for _ in range(2)]
+        settings = {"JARVIS_SERVER_SHUTDOWN_SECONDS": "60", **settings}
         self.balancer = start_balancer(servers, self.engines, **settings)
         self.url = self.balancer.url
         wait_for(lambda: all(node["up"] for node in self.nodes()), "both engines")
@@ -76,9 +77,17 @@ def longer_than(characters):
 @pytest.mark.parametrize("dialect", [CHAT, GENERATE, COMPLETIONS], ids=lambda dialect: dialect.path)
 def test_an_engine_killed_in_mid_answer_is_not_noticed(cluster, dialect):
     whole = cluster.undisturbed(dialect)
-    kill = once(longer_than(100), lambda answer: cluster.engine(answer.node).kill())
-    answer = cluster.read(dialect, kill)
-    answer.check_same(whole)
+    shown = []
+
+    def kill(answer):
+        shown.append(answer.text)
+        cluster.engine(answer.node).kill()
+
+    answer = cluster.read(dialect, once(longer_than(100), kill))
+    if dialect.exact:
+        answer.check_same(whole)
+    else:
+        answer.check_begins(whole, *shown)
     assert cluster.count(RESUMED) == 1
     # It comes back, the other goes: the same balancer finds its way.
     dead = cluster.engine(answer.node)

@@ -6,8 +6,8 @@ use jarvis_balancer::{Access, Balancer, Options, Strategy};
 use jarvis_config::{Config, Secret};
 use std::time::Duration;
 
-/// Starts the role.
-pub(super) fn start(context: &Context) -> Result<Running> {
+/// Starts the role: it is ready when every node has been looked at once, so that the first request finds them.
+pub(super) async fn start(context: &Context) -> Result<Running> {
     let config = &context.loaded.config;
     let nodes = backend::nodes(&context.loaded, false)?;
     let lifecycle = &context.lifecycle;
@@ -19,6 +19,7 @@ pub(super) fn start(context: &Context) -> Result<Running> {
     )
     .context(NO_TRACE)?;
     let router = balancer.router(access(config, false)?);
+    balancer.catalog().await;
     Ok(Running {
         admin: balancer.admin_router(access(config, context.admin.ip().is_loopback())?),
         ..Running::new(router)

@@ -206,7 +206,7 @@ fn start(role: Role, context: &Context) -> impl Future<Output = Result<Running>>
     match role {
         Role::Serve => serve::start(context).boxed(),
         Role::Api => api::start(context).boxed(),
-        Role::Balancer => ready(balancer::start(context)).boxed(),
+        Role::Balancer => balancer::start(context).boxed(),
         Role::Engine => ready(engine::start(context)).boxed(),
         Role::Web => ready(Ok(web::start())).boxed(),
     }
