@@ -45,7 +45,7 @@ struct Failed {
 }
 
 impl Failed {
-    fn lost(error: &TransportError) -> Self {
+    fn unreached(error: &TransportError) -> Self {
         Self {
             status: StatusCode::BAD_GATEWAY,
             message: error.to_string(),
@@ -169,8 +169,8 @@ async fn change(
         headers: &sent.headers,
         body: sent.body.clone(),
     };
-    let lost = |error: TransportError| Failed::lost(&error);
-    let response = node.send_within(request, limit).await.map_err(lost)?;
+    let unreached = |error: TransportError| Failed::unreached(&error);
+    let response = node.send_within(request, limit).await.map_err(unreached)?;
     let status = response.status();
     let told_by_node = |message| Failed {
         status: if status.is_success() {
@@ -187,7 +187,7 @@ async fn change(
         let frame = body.frame().await;
         let ended = frame.is_none();
         if let Some(frame) = frame {
-            lines.push(&frame.map_err(lost)?.into_data().unwrap_or_default());
+            lines.push(&frame.map_err(unreached)?.into_data().unwrap_or_default());
         }
         let mut records = Vec::new();
         let too_long = |error: DecodeError| told_by_node(error.to_string());
@@ -237,7 +237,7 @@ fn merged(front: Front, steps: mpsc::Receiver<Step>) -> Response {
                 }
                 Some(Step::Done(_, Ok(()))) => {}
                 Some(Step::Done(node, Err(error))) => {
-                    failed.push(format!("{node}: {}", error.message))
+                    failed.push(format!("{node}: {}", error.message));
                 }
                 None => {
                     front.balancer.refresh().await;

@@ -211,13 +211,13 @@ async fn what_the_nodes_have_is_one_list_with_the_nodes_named() {
 /// `ollama run` asks for it before anything else.
 #[tokio::test]
 async fn a_models_details_are_shown_by_a_node_that_has_it_even_while_all_slots_are_taken() {
-    let none = FakeOllama::with(vec![FakeModel::ollama("other:latest")]).await;
+    let without = FakeOllama::with(vec![FakeModel::ollama("other:latest")]).await;
     let node = ollama().await;
     let gate = Gate::default();
     node.script([Step::Records(1), Step::Gate(gate.clone()), Step::Rest]);
     let served = serve(
         quick(),
-        vec![spec("none", &none), with_slots("a", &node, 1)],
+        vec![spec("none", &without), with_slots("a", &node, 1)],
     )
     .await;
     let mut busy = served.begin("/api/chat", &Dialect::Chat.streamed()).await;

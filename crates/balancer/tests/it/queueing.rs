@@ -450,7 +450,7 @@ async fn changes_under_load_fail_no_request() {
 /// Another file under the same name.
 async fn other() -> FakeOllama {
     let mut model = FakeModel::engine("m:latest");
-    model.info.digest = "another digest".to_owned();
+    "another digest".clone_into(&mut model.info.digest);
     FakeOllama::with(vec![model]).await
 }
 

@@ -1,12 +1,12 @@
 //! The balancer behind real sockets, and a client that shows what came byte by byte.
 
 use crate::{Started, start_with};
-use axum::Router;
+use axum::{Router, serve::ListenerExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jarvis_balancer::{Access, NodeSpec, Options, Strategy, Transport};
 use jarvis_testkit::FakeOllama;
 use serde_json::Value;
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, num::NonZeroU32, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -77,6 +77,7 @@ pub(crate) async fn serve(options: Options, nodes: Vec<NodeSpec>) -> Served {
 pub(crate) async fn listen(router: Router, stop: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let listener = listener.tap_io(|socket| socket.set_nodelay(true).unwrap());
     let stop = stop.clone();
     TaskTracker::new().spawn(async move {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -204,13 +205,15 @@ impl Client {
             head += "connection: close\r\n";
         }
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
         if !body.is_empty() {
-            head += &format!(
-                "content-type: application/json\r\ncontent-length: {}\r\n",
-                body.len()
-            );
+            let length = body.len();
+            write!(
+                head,
+                "content-type: application/json\r\ncontent-length: {length}\r\n"
+            )
+            .unwrap();
         }
         let mut bytes = (head + "\r\n").into_bytes();
         bytes.extend_from_slice(body);

@@ -54,6 +54,8 @@ pub(super) fn start(listener: TcpListener, shared: &Arc<Shared>) -> Cancellation
     tasks.clone().spawn(async move {
         while let Some(accepted) = until.run_until_cancelled(listener.accept()).await {
             let Ok((socket, _)) = accepted else { continue };
+            // Each record is on its way at once, as from a real node.
+            let _ = socket.set_nodelay(true);
             let service = TowerToHyperService::new(router.clone());
             let until = until.clone();
             tasks.spawn(async move {
