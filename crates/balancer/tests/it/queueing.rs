@@ -238,6 +238,8 @@ async fn a_full_queue_says_so_in_every_dialect_and_empties() {
         assert!(words.contains("busy"), "{words}");
         assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
     }
+    // A shorter wait is not told.
+    tokio::time::sleep(Duration::from_millis(2)).await;
     gate.open();
     assert!(busy.end().await.whole);
     for client in waiting {
