@@ -1,4 +1,5 @@
-//! For tests alone: a node that speaks the Ollama API over a real socket and does exactly what a script says.
+//! For tests alone: a node that speaks the Ollama API over a real socket and does exactly what a script says, and files that are
+//! no models.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,6 +8,8 @@
 
 mod fake_ollama;
 mod gate;
+mod gguf;
 
 pub use fake_ollama::{Asked, FakeModel, FakeOllama, Heard, Reply, Says, Step, Tally, Trailing};
 pub use gate::Gate;
+pub use gguf::gguf_without_vocabulary;

@@ -287,6 +287,42 @@ async fn files_that_are_no_models_are_refused_with_their_reason() {
     );
 }
 
+/// llama.cpp would end the process at the first text.
+#[tokio::test]
+async fn weights_without_a_vocabulary_are_refused_however_they_come() {
+    let store = tempfile::tempdir().unwrap();
+    let server = own_server(&store);
+    let bytes = jarvis_testkit::gguf_without_vocabulary();
+    let file = store.path().join("weights.gguf");
+    std::fs::write(&file, &bytes).unwrap();
+    let digest = catalog(store.path()).add_blob(&bytes[..], None).unwrap();
+    let digest = format!("sha256:{digest}");
+    std::fs::remove_file(catalog(store.path()).blob_path(&digest[7..])).unwrap();
+    let uploaded = server
+        .send("POST", &format!("/api/blobs/{digest}"), bytes)
+        .await;
+    assert_eq!(uploaded.status(), StatusCode::CREATED);
+    for source in [
+        json!({"from": file}),
+        json!({"modelfile": format!("FROM {}", file.display())}),
+        json!({"files": {"weights.gguf": digest}}),
+        json!({"from": file, "stream": false}),
+    ] {
+        let mut request = source.clone();
+        request["model"] = "bad".into();
+        let (status, error) = server.call("/api/create", &request).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{source}: {error}");
+        let said = error["error"].as_str().unwrap();
+        assert!(
+            said.ends_with("no vocabulary in the file: it is no language model"),
+            "{source}: {said}"
+        );
+    }
+    let (status, _) = server.call("/api/show", &json!({"model": "bad"})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(server.get("/api/tags").await["models"], json!([]));
+}
+
 #[tokio::test]
 async fn weights_that_have_gone_missing_are_named() {
     let store = own_store();

@@ -78,3 +78,40 @@ fn check_and_show_agree_on_what_is_valid() {
         "{said}"
     );
 }
+
+#[test]
+fn files_that_are_no_models() {
+    let home = tempfile::tempdir().unwrap();
+    let whole = jarvis_testkit::gguf_without_vocabulary();
+    for (name, bytes, reason) in [
+        (
+            "weights.gguf",
+            &whole[..],
+            "no vocabulary in the file: it is no language model",
+        ),
+        ("cut.gguf", &whole[..whole.len() - 1], "truncated"),
+        ("text.gguf", &b"hello"[..], "not a GGUF file"),
+        ("empty.gguf", &b""[..], "not a GGUF file"),
+    ] {
+        let file = home.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let file = file.to_str().unwrap();
+        let args = ["model", "add", file, "--name", "bad", "--data-dir", "data"];
+        let said = refused(home.path(), &args);
+        assert!(said.contains(reason), "{said}");
+        assert!(said.contains(name), "{said}");
+    }
+    let missing = ["model", "add", "none.gguf", "--name", "bad"];
+    let said = refused(
+        home.path(),
+        &[&missing[..], &["--data-dir", "data"]].concat(),
+    );
+    assert!(said.contains("none.gguf"), "{said}");
+    let (status, stdout, _) = run(home.path(), &["model", "list", "--data-dir", "data"]);
+    assert!(status.success());
+    assert!(stdout.starts_with("No models"), "{stdout}");
+    for part in ["blobs", "manifests"] {
+        let left = fs::read_dir(home.path().join("data/models").join(part)).unwrap();
+        assert_eq!(left.count(), 0, "{part}");
+    }
+}
