@@ -23,6 +23,8 @@ pub(crate) struct Plain {
     lease: Option<Lease>,
     body: NodeBody,
     silence: Duration,
+    whole: Duration,
+    began: Instant,
     last: Instant,
     alarm: Pin<Box<Sleep>>,
 }
@@ -35,14 +37,16 @@ impl Plain {
         body: NodeBody,
     ) -> Self {
         let last = Instant::now();
-        let silence = shared.options.token_timeout;
+        let (silence, whole) = (shared.options.token_timeout, shared.options.total_timeout);
         Self {
             call: Arc::clone(call),
+            began: lease.began,
             lease: Some(lease),
             body,
             silence,
+            whole,
             last,
-            alarm: Box::pin(sleep_until(last + silence)),
+            alarm: Box::pin(sleep_until(last + silence.min(whole))),
         }
     }
 
@@ -50,11 +54,15 @@ impl Plain {
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<TransportError> {
         loop {
             ready!(self.alarm.as_mut().poll(context));
-            let due = self.last + self.silence;
-            if due <= Instant::now() {
+            let now = Instant::now();
+            let (silent, over) = (self.last + self.silence, self.began + self.whole);
+            if over <= now {
+                return Poll::Ready(TransportError::Silent(self.whole));
+            }
+            if silent <= now {
                 return Poll::Ready(TransportError::Silent(self.silence));
             }
-            self.alarm.as_mut().reset(due);
+            self.alarm.as_mut().reset(silent.min(over));
         }
     }
 }

@@ -371,6 +371,36 @@ async fn where_going_on_would_be_wrong_the_stream_ends_with_an_error_and_nothing
     }
 }
 
+/// An old version, whose prompts nobody can know.
+#[tokio::test]
+async fn where_no_way_of_going_on_is_known_the_stream_ends_with_an_error() {
+    let model = FakeModel {
+        shows_prompt: false,
+        ..rendering()
+    };
+    for dialect in ALL {
+        let (one, two) = (node(&model).await, node(&model).await);
+        let gate = Gate::default();
+        one.script([Step::Records(4), Step::Gate(gate.clone()), Step::Cut]);
+        let served = serve(quick(), vec![spec("a", &one), spec("b", &two)]).await;
+        let mut client = served.begin(dialect.path(), &dialect.streamed()).await;
+        client.until(dialect.first()).await;
+        served
+            .until(|state| state["models"][0]["resumes"] == "none")
+            .await;
+        gate.open();
+        let said = dialect.read(&client.end().await.body);
+        assert_eq!((said.ends, said.error.is_some()), (0, true));
+        assert!(
+            two.asked()
+                .iter()
+                .all(|asked| asked.path != "/api/generate")
+        );
+        at_rest(&served, &[&one, &two]).await;
+        answers(&served).await;
+    }
+}
+
 #[tokio::test]
 async fn it_can_be_switched_off() {
     let (one, two) = (node(&engine()).await, node(&engine()).await);
@@ -555,8 +585,7 @@ async fn a_client_that_leaves_while_its_answer_is_being_continued_frees_the_othe
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_its_node_is_being_connected_to_frees_the_slot() {
-    // It accepts, and never answers a question for text; looks are answered by hand.
+async fn a_client_that_leaves_a_node_that_says_nothing_at_all_frees_the_slot() {
     let full = Silent::start().await;
     let served = serve(quick(), vec![full.spec("a")]).await;
     let client = served.begin("/api/chat", &Dialect::Chat.streamed()).await;

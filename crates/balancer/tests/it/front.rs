@@ -349,6 +349,23 @@ async fn streams_of_other_routes_come_piece_by_piece() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_of_another_route_that_falls_silent_is_cut_off() {
+    let (address, _gate) = events().await;
+    let node = NodeSpec::new("a", Transport::http(&format!("http://{address}")).unwrap());
+    let options = Options {
+        token_timeout: std::time::Duration::from_millis(200),
+        ..quick()
+    };
+    let served = serve(options, vec![node]).await;
+    let client = served
+        .begin("/v1/responses", r#"{"model":"m","stream":true}"#)
+        .await;
+    let answer = client.end().await;
+    assert_eq!((answer.text(), answer.whole), ("data: one\n\n", false));
+    served.until_idle().await;
+}
+
 /// A node whose every unknown route streams two events, the second of which waits for the gate.
 async fn events() -> (std::net::SocketAddr, Gate) {
     use axum::{Json, Router, body::Body, routing::get};

@@ -156,6 +156,35 @@ async fn when_all_nodes_are_down_that_is_said_at_once_and_they_are_found_when_th
 }
 
 #[tokio::test]
+async fn nodes_that_all_fail_are_not_buried_under_retries() {
+    const REQUESTS: u64 = 150;
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        let node = node().await;
+        for _ in 0..4 * REQUESTS {
+            node.script([Step::Refuse(500, "out of memory".into())]);
+        }
+        nodes.push(node);
+    }
+    let names = ["a", "b", "c", "d"];
+    let specs = names
+        .iter()
+        .zip(&nodes)
+        .map(|(name, node)| spec(name, node));
+    let served = serve(quick(), specs.collect()).await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..REQUESTS {
+        assert_eq!(ask(&served).await.ollama_error(500), "out of memory");
+    }
+    let asked: u64 = nodes.iter().map(|node| node.tally().asked).sum();
+    // One in five, what there is to begin with, and three a second.
+    let seconds = began.elapsed().as_secs() + 1;
+    let most = REQUESTS + REQUESTS / 5 + 30 + 3 * seconds;
+    assert!((REQUESTS..=most).contains(&asked), "{asked} of {most}");
+    served.until_idle().await;
+}
+
+#[tokio::test]
 async fn who_waits_when_the_last_node_dies_is_told_at_once() {
     let one = node().await;
     let served = serve(quick(), vec![with_slots("a", &one, 1)]).await;
