@@ -66,6 +66,8 @@ impl Balancer {
             .route("/v1/messages", post(infer::answer))
             .merge(managing)
             .fallback(any(infer::pass))
+            // A page's browser asks with OPTIONS first, which the nodes know how to answer.
+            .method_not_allowed_fallback(infer::pass)
             .with_state(front)
     }
 

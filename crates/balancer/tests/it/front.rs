@@ -153,6 +153,30 @@ async fn routes_that_nobody_knows_pass_as_they_came() {
     assert_eq!(heard.headers["x-own"], "kept");
 }
 
+/// A page's browser asks with OPTIONS what it may do; that is the node's to say.
+#[tokio::test]
+async fn so_do_methods_that_nobody_knows() {
+    let node = ollama().await;
+    let served = serve(quick(), vec![spec("a", &node)]).await;
+    for path in ["/api/chat", "/v1/chat/completions", "/api/show"] {
+        let headers = [
+            ("origin", "https://page.example"),
+            ("access-control-request-method", "POST"),
+        ];
+        let answer = served.send("OPTIONS", path, &headers, "").await.end().await;
+        assert_eq!((answer.status, answer.node()), (405, "a"));
+        assert_eq!(answer.header("allow"), "POST", "as the node says");
+        let heard = node.heard().pop().unwrap();
+        assert_eq!(
+            (heard.method.as_str(), heard.path.as_str()),
+            ("OPTIONS", path)
+        );
+        assert_eq!(heard.headers["origin"], "https://page.example");
+    }
+    let managing = served.send("OPTIONS", "/api/pull", &[], "").await;
+    assert_eq!(managing.end().await.status, 403);
+}
+
 #[tokio::test]
 async fn what_the_nodes_have_is_one_list_with_the_nodes_named() {
     let mut only = FakeModel::ollama("only:1b");
