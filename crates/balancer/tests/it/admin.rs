@@ -204,7 +204,7 @@ async fn weight_and_slots_are_changed_and_nonsense_is_not() {
     for body in [
         json!({"slots": 0}),
         json!({"weight": "x"}),
-        json!({"weigth": 1}),
+        json!({"heaviness": 1}),
         json!({"slots": 4_294_967_296_u64}),
     ] {
         refused(&change(body).await, 422);

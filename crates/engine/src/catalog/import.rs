@@ -131,6 +131,29 @@ impl Catalog {
         }
     }
 
+    /// Moves a file of the same file system into the store, if it is what it should be; returns its hex sha256. Unlike a copy, it
+    /// leaves nothing of its own when the process dies meanwhile.
+    ///
+    /// # Errors
+    /// [`EngineError::DigestMismatch`]; I/O errors.
+    pub fn adopt_blob(&self, file: &Path, expected: &str) -> Result<String, EngineError> {
+        let reading = || EngineError::io(format!("reading {}", file.display()));
+        let mut source = File::open(file).map_err(reading())?;
+        let actual = digest(&mut source).map_err(reading())?;
+        if actual != expected {
+            return Err(EngineError::DigestMismatch {
+                expected: expected.to_owned(),
+                actual,
+            });
+        }
+        let path = self.blob_path(&actual);
+        source
+            .sync_all()
+            .and_then(|()| fs::rename(file, &path))
+            .map_err(EngineError::io(format!("writing {}", path.display())))?;
+        Ok(actual)
+    }
+
     /// A blob that is written piece by piece.
     ///
     /// # Errors
@@ -150,6 +173,20 @@ impl Catalog {
             file,
             hash: Sha256::new(),
         })
+    }
+}
+
+/// The hex sha256 of what remains to be read.
+fn digest(source: &mut impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(read) => hash.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -76,6 +76,22 @@ impl Catalog {
         }
     }
 
+    /// Removes the half written manifests of a model that nobody else writes at present.
+    pub(crate) fn sweep_manifest(&self, name: &ModelName) {
+        let _one = self.lock();
+        let path = self.manifest_path(name);
+        let stem = path.file_stem().unwrap_or_default().to_owned();
+        let entries = fs::read_dir(self.root.join("manifests"));
+        for entry in entries.into_iter().flatten().flatten() {
+            let path = entry.path();
+            // `<stem>.<process>.partial`
+            let owner = path.file_stem().map(Path::new).and_then(Path::file_stem);
+            if path.extension().is_some_and(|end| end == "partial") && owner == Some(&stem) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+
     /// The store's directory.
     pub fn root(&self) -> &Path {
         &self.root

@@ -43,6 +43,7 @@ fn fetch(loaded: &Loaded) -> Result<ExitCode> {
     let mut said = Ok(ExitCode::SUCCESS);
     embedded::fetch(&catalog, |progress| {
         let text = match progress {
+            Progress::Waiting => "another process is fetching; waiting for it\n".to_owned(),
             Progress::Present(model) => format!("{}: here already\n", model.name),
             Progress::Downloading(model) => {
                 format!("{}: fetching {}\n", model.name, megabytes(model.size))

@@ -6,6 +6,8 @@
 )]
 
 mod balancer;
+mod fetch;
+mod index;
 mod mistakes;
 mod process;
 mod roles;
