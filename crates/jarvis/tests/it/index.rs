@@ -153,7 +153,7 @@ fn answer(
     // The head is read to its end: what is unread when a socket closes resets the connection.
     lines
         .map_while(Result::ok)
-        .find(|line| line.is_empty())
+        .find(String::is_empty)
         .unwrap();
     let path = request.split(' ').nth(1).unwrap();
     let Some(package) = [CHAT, EMBEDDING]
