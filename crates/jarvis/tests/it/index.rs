@@ -151,10 +151,7 @@ fn answer(
     let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
     let request = lines.next().unwrap().unwrap();
     // The head is read to its end: what is unread when a socket closes resets the connection.
-    lines
-        .map_while(Result::ok)
-        .find(String::is_empty)
-        .unwrap();
+    lines.map_while(Result::ok).find(String::is_empty).unwrap();
     let path = request.split(' ').nth(1).unwrap();
     let Some(package) = [CHAT, EMBEDDING]
         .into_iter()
