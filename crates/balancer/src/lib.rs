@@ -97,6 +97,7 @@ impl Balancer {
         let Some(node) = self.shared.pool.remove(name) else {
             return false;
         };
+        node.meter.status(false);
         self.shared.policy.forget(node.id);
         self.shared.queue.wake();
         true

@@ -194,4 +194,10 @@ pub(crate) fn describe() {
         "ollama_lb_shed_total",
         "Requests refused with 503, by reason."
     );
+    // From the start, so that the first event is a change.
+    counter!("ollama_lb_retries_total").increment(0);
+    counter!("ollama_lb_resumes_total", "outcome" => "resumed").increment(0);
+    for reason in ["queue_full", "deadline", "no_node"] {
+        counter!("ollama_lb_shed_total", "reason" => reason).increment(0);
+    }
 }

@@ -32,8 +32,6 @@ pub struct BalancerSection {
     pub body_bytes: usize,
     /// Whether an answer whose node died is continued on another one.
     pub resume: bool,
-    /// Whether a node's address is a DNS name of several nodes, one for each address it resolves to.
-    pub resolve: bool,
     /// The key that an administrator's requests carry (`Authorization: Bearer …`): changes of models on the public port,
     /// and everything on the admin port where it is not loopback.
     pub admin_key: Option<Secret>,
@@ -78,7 +76,6 @@ impl Default for BalancerSection {
             probe_seconds: 5,
             body_bytes: 32 << 20,
             resume: true,
-            resolve: false,
             admin_key: None,
             admin_key_file: None,
             internal_secret: None,
