@@ -155,6 +155,30 @@ async fn when_all_nodes_are_down_that_is_said_at_once_and_they_are_found_when_th
     served.until_idle().await;
 }
 
+/// It answers every look and breaks every answer off.
+#[tokio::test]
+async fn a_node_that_is_up_and_down_is_tried_ever_more_rarely() {
+    let (flapping, good) = (node().await, node().await);
+    for _ in 0..300 {
+        flapping.script([Step::Bytes(20), Step::Cut]);
+    }
+    let served = serve(quick(), vec![spec("a", &flapping), spec("b", &good)]).await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..300 {
+        let answer = ask(&served).await;
+        assert_eq!((answer.status, answer.node()), (200, "b"));
+    }
+    // Pauses of half a second at least, each twice as long as the one before.
+    let pauses = 2 * began.elapsed().as_secs() + 2;
+    let most = 1 + u64::from((pauses + 1).next_power_of_two().ilog2());
+    let asked = flapping.tally().asked;
+    assert!((1..=most).contains(&asked), "{asked} of {most}");
+    served
+        .until(|state| state["nodes"][0]["up"] == true && state["nodes"][0]["breaker"] != "closed")
+        .await;
+    served.until_idle().await;
+}
+
 #[tokio::test]
 async fn nodes_that_all_fail_are_not_buried_under_retries() {
     const REQUESTS: u64 = 150;
