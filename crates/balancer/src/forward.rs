@@ -3,12 +3,13 @@
 //! Before the first byte goes to the client another node may be tried and nobody sees it, under a budget. After it, see
 //! [`relay`].
 
+mod begun;
 mod go_on;
 mod plain;
 mod relay;
 
+use begun::Begun;
 pub(crate) use plain::Plain;
-use relay::Begun;
 pub(crate) use relay::{Relay, RelayError};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! The body of a streamed answer. It reads the node itself when it is polled, hands on whole records as they come, and goes
 //! on elsewhere when the node is lost.
 
-use super::{Call, blame, go_on, seconds};
+use super::{Begun, Call, blame, go_on, seconds};
 use crate::{
     dispatch::{Lease, Wanted},
     forward::go_on::{Gone, WentOn},
@@ -31,41 +31,6 @@ pub(crate) struct RelayError {
 }
 
 type GoingOn = Pin<Box<dyn Future<Output = (Transcript, Result<WentOn, Gone>)> + Send>>;
-
-/// The beginning of an answer, which its transcript has taken.
-pub(super) struct Begun {
-    /// What the client shall see first.
-    first: Bytes,
-    /// What broke the stream right after.
-    fault: Option<Cause>,
-    /// The node's body is at its end, and the answer complete.
-    ended: bool,
-}
-
-impl Begun {
-    /// What comes of a piece of the node's body, or of its end. `None`: no whole record yet.
-    pub(super) fn of(
-        transcript: &mut Transcript,
-        piece: Option<Bytes>,
-    ) -> Result<Option<Self>, Cause> {
-        let ended = piece.is_none();
-        let taken = match piece {
-            Some(piece) => transcript.push(piece),
-            None => transcript.finish(),
-        };
-        let (first, fault) = match taken {
-            Ok(first) => (first, None),
-            Err(broken) if broken.before.is_empty() => return Err(broken.cause),
-            Err(broken) => (broken.before, Some(broken.cause)),
-        };
-        let begun = ended || !first.is_empty() || transcript.is_complete();
-        Ok(begun.then_some(Self {
-            first,
-            fault,
-            ended,
-        }))
-    }
-}
 
 /// A streamed answer.
 pub(crate) struct Relay {
