@@ -81,11 +81,7 @@ pub(super) fn are_ordinary(framing: Framing, whole: &[u8]) -> bool {
     let lacks = |finder: &Finder<'_>| finder.find(whole).is_none();
     match framing {
         Framing::Lines => are_lines(whole) && ENDS_LINES.iter().all(lacks),
-        Framing::Events => {
-            whole.starts_with(b"data: {")
-                && whole.ends_with(b"}\n\n")
-                && ENDS_EVENTS.iter().all(lacks)
-        }
+        Framing::Events => are_events(whole) && ENDS_EVENTS.iter().all(lacks),
     }
 }
 
@@ -106,6 +102,16 @@ pub(super) fn end_of(framing: Framing, whole: &[u8]) -> Option<usize> {
             Some(memmem::rfind(&whole[..first], b"\n\n").map_or(0, |at| at + 2))
         }
     }
+}
+
+/// Whether every event has one line of data, which begins and ends as an object does.
+fn are_events(whole: &[u8]) -> bool {
+    let mut start = 0;
+    memmem::find_iter(whole, b"\n\n").all(|end| {
+        let event = &whole[start..end];
+        start = end + 2;
+        event.starts_with(b"data: {\"") && event.ends_with(b"}")
+    }) && start == whole.len()
 }
 
 /// Whether every line begins and ends as an object does.
@@ -150,8 +156,16 @@ mod tests {
             "data: {\"choices\":[],\"usage\":{}}\n\n",
             ": a comment\n\n",
             "data: {\"error\":{}}\n\n",
+            "data: {]\n\n",
+            "data: {\"a\":1}\ndata: {\"b\":2}\n\n\n",
         ] {
             assert!(!are_ordinary(Framing::Events, odd.as_bytes()), "{odd:?}");
+            for around in [
+                [event.as_slice(), odd.as_bytes(), event],
+                [odd.as_bytes(), event, event],
+            ] {
+                assert!(!are_ordinary(Framing::Events, &around.concat()), "{odd:?}");
+            }
         }
     }
 
