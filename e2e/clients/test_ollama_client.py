@@ -124,8 +124,7 @@ def test_list_show_ps(client, models):
     assert "completion" in shown.capabilities and shown.template
     assert shown.modelinfo["general.architecture"] == "llama"
     client.chat(model=models["chat"], messages=HELLO, options=SHORT)
-    # A balancer tells what it saw of its nodes when it last looked.
-    running = wait_for(lambda: [model for model in client.ps().models if model.model == models["chat"]], "the model in memory")
+    running = [model for model in client.ps().models if model.model == models["chat"]]
     assert running[0].size > 0 and running[0].expires_at
 
 
@@ -134,7 +133,8 @@ def test_list_show_ps(client, models):
 def test_keep_alive_zero_unloads(client, models):
     client.chat(model=models["chat"], messages=HELLO, options=SHORT)
     client.generate(model=models["chat"], keep_alive=0)
-    assert models["chat"] not in {model.model for model in client.ps().models}
+    # It leaves memory after the answer, as with Ollama.
+    wait_for(lambda: models["chat"] not in {model.model for model in client.ps().models}, "an empty memory")
 
 
 def test_copy_create_delete(client, models):
