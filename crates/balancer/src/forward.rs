@@ -7,6 +7,7 @@ mod begun;
 mod go_on;
 mod plain;
 mod relay;
+mod silence;
 
 use begun::Begun;
 pub(crate) use plain::Plain;

@@ -1,6 +1,6 @@
 //! The body of a streamed answer of a route that is not followed: it goes through as it comes, and cannot go on elsewhere.
 
-use super::{Call, blame};
+use super::{Call, blame, silence::Silence};
 use crate::{
     dispatch::Lease,
     policy::Outcome,
@@ -13,20 +13,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(crate) struct Plain {
     call: Arc<Call>,
     /// `None` once the answer has ended.
     lease: Option<Lease>,
     body: NodeBody,
-    silence: Duration,
-    whole: Duration,
-    began: Instant,
-    last: Instant,
-    alarm: Pin<Box<Sleep>>,
+    silence: Silence,
 }
 
 impl Plain {
@@ -36,33 +30,11 @@ impl Plain {
         lease: Lease,
         body: NodeBody,
     ) -> Self {
-        let last = Instant::now();
-        let (silence, whole) = (shared.options.token_timeout, shared.options.total_timeout);
         Self {
             call: Arc::clone(call),
-            began: lease.began,
+            silence: Silence::new(&shared.options, lease.began),
             lease: Some(lease),
             body,
-            silence,
-            whole,
-            last,
-            alarm: Box::pin(sleep_until(last + silence.min(whole))),
-        }
-    }
-
-    /// Nothing has come: perhaps for too long.
-    fn wait(&mut self, context: &mut Context<'_>) -> Poll<TransportError> {
-        loop {
-            ready!(self.alarm.as_mut().poll(context));
-            let now = Instant::now();
-            let (silent, over) = (self.last + self.silence, self.began + self.whole);
-            if over <= now {
-                return Poll::Ready(TransportError::Silent(self.whole));
-            }
-            if silent <= now {
-                return Poll::Ready(TransportError::Silent(self.silence));
-            }
-            self.alarm.as_mut().reset(silent.min(over));
         }
     }
 }
@@ -82,7 +54,7 @@ impl Body for Plain {
         let error = match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 lease.begun();
-                this.last = Instant::now();
+                this.silence.broken();
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(None) => {
@@ -96,7 +68,7 @@ impl Body for Plain {
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => error,
-            Poll::Pending => ready!(this.wait(context)),
+            Poll::Pending => ready!(this.silence.poll_over(context)),
         };
         if let Some(lease) = this.lease.take() {
             blame(lease, &error);

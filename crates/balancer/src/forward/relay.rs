@@ -1,7 +1,7 @@
 //! The body of a streamed answer. It reads the node itself when it is polled, hands on whole records as they come, and goes
 //! on elsewhere when the node is lost.
 
-use super::{Begun, Call, blame, go_on, seconds};
+use super::{Begun, Call, blame, go_on, seconds, silence::Silence};
 use crate::{
     dispatch::{Lease, Wanted},
     forward::go_on::{Gone, WentOn},
@@ -18,7 +18,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 /// An answer ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +45,9 @@ pub(crate) struct Relay {
     before: u64,
     counted: u64,
     tried: Vec<u64>,
-    began: Instant,
-    last: Instant,
+    silence: Silence,
     /// The longest silence between two pieces.
     gap: Option<Duration>,
-    alarm: Pin<Box<Sleep>>,
 }
 
 enum State {
@@ -81,12 +79,11 @@ impl Relay {
         begun: Begun,
         transcript: Transcript,
     ) -> Self {
-        let now = Instant::now();
+        let silence = Silence::new(&shared.options, lease.began);
         Self {
             shared: Arc::clone(shared),
             call: Arc::clone(call),
             tried: vec![lease.node.id],
-            began: lease.began,
             state: State::Reading(Box::new(Reading {
                 lease,
                 body,
@@ -96,14 +93,8 @@ impl Relay {
             begun: Some(begun),
             before: 0,
             counted: 0,
-            last: now,
+            silence,
             gap: None,
-            alarm: Box::pin(sleep_until(
-                now + shared
-                    .options
-                    .token_timeout
-                    .min(shared.options.total_timeout),
-            )),
         }
     }
 
@@ -114,25 +105,18 @@ impl Relay {
         transcript: Transcript,
         went_on: WentOn,
     ) -> Self {
-        let now = Instant::now();
+        let silence = Silence::new(&shared.options, Instant::now());
         let mut relay = Self {
             shared: Arc::clone(shared),
             call: Arc::clone(call),
             tried: Vec::new(),
-            began: now,
             state: State::Done,
             before: transcript.tokens_used(),
             counted: transcript.tokens_used(),
             transcript: Some(transcript),
             begun: None,
-            last: now,
+            silence,
             gap: None,
-            alarm: Box::pin(sleep_until(
-                now + shared
-                    .options
-                    .token_timeout
-                    .min(shared.options.total_timeout),
-            )),
         };
         relay.adopt(went_on);
         relay
@@ -146,7 +130,7 @@ impl Relay {
     }
 
     fn adopt(&mut self, went_on: WentOn) {
-        self.last = Instant::now();
+        self.silence.broken();
         self.state = match went_on {
             WentOn::Stream {
                 lease,
@@ -174,34 +158,13 @@ impl Relay {
         };
         match Pin::new(&mut reading.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                let now = Instant::now();
-                let gap = now - self.last;
+                let gap = self.silence.broken();
                 self.gap = Some(self.gap.map_or(gap, |longest| longest.max(gap)));
-                self.last = now;
                 Poll::Ready(Ok(Some(frame.into_data().unwrap_or_default())))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
             Poll::Ready(None) => Poll::Ready(Ok(None)),
-            Poll::Pending => self.wait(context),
-        }
-    }
-
-    /// Nothing has come: perhaps for too long. The alarm is not set anew for every piece, it looks when it rings.
-    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, TransportError>> {
-        let options = &self.shared.options;
-        loop {
-            ready!(self.alarm.as_mut().poll(context));
-            let now = Instant::now();
-            if now >= self.began + options.total_timeout {
-                return Poll::Ready(Err(TransportError::Silent(options.total_timeout)));
-            }
-            if now >= self.last + options.token_timeout {
-                return Poll::Ready(Err(TransportError::Silent(options.token_timeout)));
-            }
-            let next = self.last + options.token_timeout;
-            self.alarm
-                .as_mut()
-                .reset(next.min(self.began + options.total_timeout));
+            Poll::Pending => self.silence.poll_over(context).map(Err),
         }
     }
 
@@ -301,7 +264,7 @@ impl Relay {
             resumes: true,
         };
         let spent = Spent {
-            total: self.began.elapsed(),
+            total: self.silence.began().elapsed(),
             decoding: lease.first_byte().map_or(Duration::ZERO, |first| {
                 lease.began.elapsed().saturating_sub(first)
             }),
