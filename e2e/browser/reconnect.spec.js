@@ -39,3 +39,20 @@ test("a question asked while the server is away is sent when it is back", async 
   await expect(page.getByTestId("message-user")).toHaveCount(1);
   await chat.checkWhole();
 });
+
+test("a question asked while the server is away outlives a reload", async ({ page, jarvis }) => {
+  const chat = new Chat(page, await Api.register(jarvis.url, "reload@example.org"));
+  await chat.signIn(jarvis.url, PASSWORD);
+  await jarvis.kill();
+  await expect(page.getByTestId("connection-banner")).toBeVisible();
+  await chat.ask("Name a colour.");
+  await expect(page.getByText("Waiting for the connection.")).toBeVisible();
+  // Nobody is there who could answer it with a page.
+  await page.reload().catch(() => undefined);
+  await jarvis.start();
+  await page.goto(jarvis.url);
+  await chat.endsAs("done");
+  await expect(page.getByTestId("message-user")).toHaveCount(1);
+  await expect(page).toHaveURL(/\/c\//);
+  await chat.checkWhole();
+});

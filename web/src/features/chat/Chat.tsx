@@ -45,37 +45,45 @@ export function Chat({ conversationId, model, onCreated, footer }: Props) {
   const liveId = useLiveGeneration(head);
   const busy = liveId !== null || outgoing !== undefined;
 
-  const ask = useCallback(
-    async (parentId: string | null, question: string) => {
-      setFailure(null);
-      toBottom();
-      try {
-        const accepted = await chat.send({ conversationId, parentId, content: question, model });
-        if (conversationId === null) onCreated(accepted.conversation_id);
-        return true;
-      } catch (thrown) {
-        setFailure(toProblem(thrown));
-        return false;
-      }
-    },
-    [chat, conversationId, model, onCreated, toBottom],
+  useEffect(
+    () =>
+      chat.accepted.on(({ outgoing, accepted }) => {
+        if (conversationId !== null || outgoing.conversationId !== null) return;
+        onCreated(accepted.conversation_id);
+      }),
+    [chat, conversationId, onCreated],
+  );
+  useEffect(
+    () =>
+      chat.refused.on(({ outgoing, problem }) => {
+        if (outgoing.conversationId !== conversationId) return;
+        setFailure(problem);
+        setText(readDraft(conversationId));
+      }),
+    [chat, conversationId],
   );
 
-  const send = async () => {
+  const ask = useCallback(
+    (parentId: string | null, question: string) => {
+      setFailure(null);
+      toBottom();
+      chat.send({ conversationId, parentId, content: question, model });
+    },
+    [chat, conversationId, model, toBottom],
+  );
+
+  const send = () => {
     const question = text.trim();
     if (!question || busy || loading) return;
     type("");
-    if (await ask(head?.id ?? null, question)) return;
-    // Nothing typed is ever lost: a refused question goes back where it was written.
-    setText((typed) => typed || question);
-    writeDraft(conversationId, question);
+    ask(head?.id ?? null, question);
   };
 
   // What was pressed goes away with what it started: the focus goes on where the next word is typed.
   const onEdit = useCallback(
     (message: Message, question: string) => {
       focusField(field.current);
-      void ask(message.parent_id, question);
+      ask(message.parent_id, question);
     },
     [ask],
   );
@@ -85,9 +93,7 @@ export function Chat({ conversationId, model, onCreated, footer }: Props) {
       setFailure(null);
       focusField(field.current);
       toBottom();
-      chat
-        .regenerate(conversationId, message.parent_id, model)
-        .catch((thrown: unknown) => setFailure(toProblem(thrown)));
+      chat.regenerate(conversationId, message.parent_id, model);
     },
     [chat, conversationId, model, toBottom],
   );
@@ -141,7 +147,7 @@ export function Chat({ conversationId, model, onCreated, footer }: Props) {
           field={field}
           text={text}
           onText={type}
-          onSend={() => void send()}
+          onSend={send}
           onStop={liveId ? stop : null}
           busy={busy || loading}
           footer={footer}

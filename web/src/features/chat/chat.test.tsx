@@ -119,7 +119,7 @@ async function open(conversationId: string | null, messages: Message[] = []) {
     wire.say({ type: "delta", generation_id: "g", epoch: 1, offset, text });
   const done = (offset: number, status = "done") =>
     wire.say({ type: "done", generation_id: "g", offset, usage: null, status });
-  return { wire, accept, delta, done, onCreated, patches, client };
+  return { wire, accept, delta, done, onCreated, patches, client, chat, socket };
 }
 
 describe("the chat", () => {
@@ -200,6 +200,42 @@ describe("the chat", () => {
     wire.say({ type: "error", id, code: "storage_full", message: "disk" });
     expect((await screen.findByRole("alert")).textContent).toContain("The storage is full");
     expect(screen.getByRole<HTMLTextAreaElement>("textbox").value).toBe("Keep me");
+  });
+
+  it("gives a refused edit back too", async () => {
+    const user = userEvent.setup();
+    const { wire } = await open("c", [saved("u0", null, "First"), saved("a0", "u0", "Old")]);
+    await user.click(screen.getByRole("button", { name: "Edit message" }));
+    const field = screen.getByRole("textbox", { name: "Edited message" });
+    await user.clear(field);
+    await user.type(field, "Second{Enter}");
+    const id = wire.sent.at(-1)?.["id"];
+    wire.say({ type: "error", id, code: "storage_full", message: "disk" });
+    await screen.findByRole("alert");
+    expect(screen.getByRole<HTMLTextAreaElement>("textbox").value).toBe("Second");
+  });
+
+  it("sends after a reload what the server had not taken, under the same id", async () => {
+    const frame = { type: "send", id: "q1", conversation_id: null, content: "Still here?" };
+    sessionStorage.setItem("jarvis.outbox", JSON.stringify([frame]));
+    const { wire, accept, onCreated } = await open(null);
+    expect(wire.sent.filter((each) => each["type"] === "send")).toEqual([frame]);
+    expect(screen.getByText("Still here?")).toBeTruthy();
+    accept("u1", "a1");
+    await waitFor(() => expect(onCreated).toHaveBeenCalledWith("c"));
+    expect(sessionStorage.getItem("jarvis.outbox")).toBeNull();
+  });
+
+  it("keeps nothing of what was on its way for whoever signs in next", async () => {
+    const user = userEvent.setup();
+    const { chat, socket } = await open("c", []);
+    await user.type(screen.getByRole("textbox"), "Secret{Enter}");
+    expect(sessionStorage.getItem("jarvis.outbox")).toContain("Secret");
+    await act(async () => {
+      socket.stop();
+      chat.clear();
+    });
+    expect(sessionStorage.length).toBe(0);
   });
 
   it("edits a question into a branch and goes back to the old one", async () => {

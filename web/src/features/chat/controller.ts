@@ -9,17 +9,18 @@ import type { ChatSocket } from "../../api/socket";
 import type { Conversation, GenerationStatus, Message } from "../../api/types";
 import { uuid } from "../../api/uuid";
 import type { Answer } from "./answer";
-import { forgetDrafts } from "./drafts";
+import { forgetDrafts, readDraft, writeDraft } from "./drafts";
 import { LiveAnswers } from "./live";
+import { dropFromOutbox, forgetOutbox, keepInOutbox, readOutbox } from "./outbox";
 
 /** A question on its way: shown at once, kept until the server has taken it. */
 export interface Outgoing {
-  readonly id: string;
-  readonly kind: "send" | "regenerate";
   readonly conversationId: string | null;
   /** What it hangs under; null: the beginning. */
   readonly parentId: string | null;
+  /** Empty when a question that stands there is answered again. */
   readonly content: string;
+  readonly frame: SendFrame | RegenerateFrame;
 }
 
 export interface Question {
@@ -32,7 +33,9 @@ export interface Question {
 /** What the chat can do, over one socket and one query cache. */
 export class ChatController {
   readonly live: LiveAnswers;
-  readonly failed = new Emitter<{ outgoing: Outgoing; problem: ApiProblem }>();
+  readonly accepted = new Emitter<{ outgoing: Outgoing; accepted: Accepted }>();
+  /** The server refused it; what was typed is a draft again. */
+  readonly refused = new Emitter<{ outgoing: Outgoing; problem: ApiProblem }>();
   private readonly outgoingChanged = new Emitter<void>();
   private outgoing: readonly Outgoing[] = [];
   private readonly conversationOf = new Map<string, string>();
@@ -46,27 +49,23 @@ export class ChatController {
     this.api = api;
     this.live = new LiveAnswers(socket);
     this.live.ended.on((answer) => this.keep(answer));
+    for (const frame of readOutbox()) void this.deliver(frame);
   }
 
   /** For useSyncExternalStore. */
   readonly watchOutgoing = (notify: () => void) => this.outgoingChanged.on(notify);
   readonly readOutgoing = () => this.outgoing;
 
-  async send(question: Question): Promise<Accepted> {
-    const { conversationId, parentId, content, model } = question;
+  /** Asks a question; what comes of it is told by `accepted` or `refused`. */
+  send({ conversationId, parentId, content, model }: Question): void {
     const frame: SendFrame = { type: "send", id: uuid(), conversation_id: conversationId, content };
     if (conversationId !== null) frame.parent_id = parentId;
     if (model) frame.model = model;
-    const outgoing: Outgoing = { id: frame.id, kind: "send", conversationId, parentId, content };
-    return this.deliver(outgoing, frame, (accepted) => {
-      const asked = userMessage(accepted, parentId, content);
-      if (conversationId === null) this.seed(accepted, model);
-      addMessages(this.client, accepted.conversation_id, [asked]);
-      this.begin(accepted, asked.id, model);
-    });
+    void this.deliver(frame);
   }
 
-  async regenerate(conversationId: string, parentId: string, model: string | null) {
+  /** Asks for another answer to a question that stands in the conversation. */
+  regenerate(conversationId: string, parentId: string, model: string | null): void {
     const frame: RegenerateFrame = {
       type: "regenerate",
       id: uuid(),
@@ -74,9 +73,7 @@ export class ChatController {
       parent_id: parentId,
     };
     if (model) frame.model = model;
-    const kind = "regenerate" as const;
-    const outgoing: Outgoing = { id: frame.id, kind, conversationId, parentId, content: "" };
-    return this.deliver(outgoing, frame, (accepted) => this.begin(accepted, parentId, model));
+    void this.deliver(frame);
   }
 
   /** Asks for a stop, by whichever way is open. */
@@ -96,26 +93,56 @@ export class ChatController {
   clear(): void {
     this.live.clear();
     forgetDrafts();
+    forgetOutbox();
     this.conversationOf.clear();
     this.setOutgoing([]);
   }
 
-  private async deliver(
-    outgoing: Outgoing,
-    frame: SendFrame | RegenerateFrame,
-    accept: (accepted: Accepted) => void,
-  ): Promise<Accepted> {
+  private async deliver(frame: SendFrame | RegenerateFrame): Promise<void> {
+    const outgoing: Outgoing = {
+      conversationId: frame.conversation_id,
+      parentId: frame.parent_id ?? null,
+      content: frame.type === "send" ? frame.content : "",
+      frame,
+    };
+    keepInOutbox(frame);
     this.setOutgoing([...this.outgoing, outgoing]);
     try {
       const accepted = await this.socket.request(frame);
-      accept(accepted);
-      return accepted;
+      this.take(outgoing, accepted);
+      this.settle(outgoing);
+      this.accepted.emit({ outgoing, accepted });
     } catch (thrown) {
-      this.failed.emit({ outgoing, problem: toProblem(thrown) });
-      throw thrown;
-    } finally {
-      this.setOutgoing(this.outgoing.filter((each) => each.id !== outgoing.id));
+      // Somebody else may sign in next: theirs is not the place for it.
+      if (this.settle(outgoing)) this.giveBack(outgoing, toProblem(thrown));
     }
+  }
+
+  /** Puts what the server has taken where it shows. */
+  private take({ conversationId, parentId, content, frame }: Outgoing, accepted: Accepted): void {
+    const model = frame.model ?? null;
+    if (frame.type === "send") {
+      if (conversationId === null) this.seed(accepted, model);
+      const asked = userMessage(accepted, parentId, content);
+      addMessages(this.client, accepted.conversation_id, [asked]);
+    }
+    this.begin(accepted, frame.type === "send" ? accepted.message_id : frame.parent_id, model);
+  }
+
+  /** Nothing typed is ever lost: a refused question goes back where it was written. */
+  private giveBack(outgoing: Outgoing, problem: ApiProblem): void {
+    const { conversationId, content } = outgoing;
+    if (content && !readDraft(conversationId)) writeDraft(conversationId, content);
+    this.refused.emit({ outgoing, problem });
+  }
+
+  /** It is on its way no more; false if it was forgotten before. */
+  private settle(outgoing: Outgoing): boolean {
+    const rest = this.outgoing.filter((each) => each !== outgoing);
+    if (rest.length === this.outgoing.length) return false;
+    dropFromOutbox(outgoing.frame.id);
+    this.setOutgoing(rest);
+    return true;
   }
 
   private begin(accepted: Accepted, parentId: string, model: string | null): void {
