@@ -17,12 +17,6 @@ class Dialect:
     openai: bool = False
     chat: bool = True
 
-    @property
-    def exact(self):
-        """Whether a seam is made from the exact tokens: those of OpenAI's dialect are not known, and the same text may be
-        read as other tokens, after which another text is the likeliest."""
-        return not self.openai
-
     def body(self, model, question, limit):
         ask = {"messages": [{"role": "user", "content": question}]} if self.chat else {"prompt": question}
         if self.openai:
@@ -86,14 +80,6 @@ class Streamed:
         """To this reader nothing happened: the text, the one end and the counts are those of an undisturbed answer."""
         assert self.text == whole.text
         assert self.ends == whole.ends and self.usage == whole.usage
-        self.check_one(whole)
-
-    def check_begins(self, whole, shown):
-        """The same, but that after the seam another text may follow: what was shown stands, and the limit holds."""
-        assert self.text.startswith(shown) and whole.text.startswith(shown)
-        assert len(self.text) > len(shown)
-        assert self.usage[0] == whole.usage[0] and self.usage[1] <= whole.usage[1]
-        assert (self.ends == whole.ends) == (self.usage[1] == whole.usage[1])
         self.check_one(whole)
 
     def check_one(self, whole):

@@ -5,7 +5,10 @@
 //! last message, and a conversation never begins with an answer. If that is not enough, the middle of what
 //! remains is left out: its first tokens (`num_keep`, by default a quarter) and its last stay.
 
-use jarvis_protocol::ollama::{Continue, Message, Options, Role};
+use jarvis_protocol::{
+    Continue,
+    ollama::{Message, Options, Role},
+};
 use llama_cpp_2::{
     model::LlamaModel,
     token::LlamaToken,

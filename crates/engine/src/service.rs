@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jarvis_protocol::ollama::{Continue, DoneReason, Format, KeepAlive, Metrics, Options};
+use jarvis_protocol::{
+    Continue,
+    ollama::{DoneReason, Format, KeepAlive, Metrics, Options},
+};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 

@@ -1,4 +1,4 @@
-//! Jarvis's own field in requests and responses, by which an interrupted answer goes on elsewhere.
+//! Jarvis's own field in requests and responses of both dialects, by which an interrupted answer goes on elsewhere.
 
 use serde::{Deserialize, Serialize};
 

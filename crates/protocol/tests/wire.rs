@@ -1,7 +1,8 @@
 //! Requests as real clients send them, and responses as Ollama sends them.
 
 use jarvis_protocol::ollama::{
-    ChatRequest, ChatResponse, DoneReason, Format, GenerateRequest, KeepAlive, Role, TagsResponse,
+    ChatRequest, ChatResponse, DeleteRequest, DoneReason, Format, GenerateRequest, KeepAlive, Role,
+    ShowRequest, TagsResponse,
 };
 use jarvis_protocol::openai;
 use serde_json::json;
@@ -40,6 +41,27 @@ fn nulls_and_absence_are_the_same() {
     .unwrap();
     let absent: GenerateRequest = serde_json::from_value(json!({"model": "m"})).unwrap();
     assert_eq!(nulls, absent);
+}
+
+#[test]
+fn a_model_may_be_named_in_both_spellings_at_once() {
+    for named in [
+        json!({"model": "m"}),
+        json!({"name": "m"}),
+        json!({"model": "m", "name": ""}),
+        json!({"model": "", "name": "m"}),
+        json!({"model": null, "name": "m"}),
+        json!({"model": "m", "name": "other"}),
+    ] {
+        let request: ShowRequest = serde_json::from_value(named.clone()).unwrap();
+        assert_eq!(request.model, "m", "{named}");
+        let request: DeleteRequest = serde_json::from_value(named).unwrap();
+        assert_eq!(
+            serde_json::to_value(&request).unwrap(),
+            json!({"model": "m"})
+        );
+    }
+    assert!(serde_json::from_value::<ShowRequest>(json!({"model": 1})).is_err());
 }
 
 #[test]

@@ -31,15 +31,10 @@ impl Shown {
         payload: &[u8],
         hidden: &Range<usize>,
     ) {
-        let within = &whole[record.clone()];
-        let lead = within
-            .iter()
-            .take_while(|byte| byte.is_ascii_whitespace())
-            .count();
-        debug_assert!(
-            within[lead..].starts_with(payload),
-            "a line holds one payload"
-        );
+        // An event in several lines does not hold its payload in one piece; the client may well see a field more.
+        let Some(lead) = memchr::memmem::find(&whole[record.clone()], payload) else {
+            return;
+        };
         let start = record.start + lead;
         self.out
             .extend_from_slice(&whole[self.copied..start + hidden.start]);

@@ -76,10 +76,7 @@ impl<'a> Record<'a> {
                     known = true;
                     self.error = value;
                 }
-                "jarvis" => {
-                    self.extension = value;
-                    self.extension(value)?;
-                }
+                "jarvis" => self.extension(value)?,
                 _ => {}
             }
         }
@@ -100,6 +97,7 @@ impl<'a> Record<'a> {
                 "model" => self.model = string(value)?,
                 "system_fingerprint" => self.fingerprint = string(value)?,
                 "usage" if says_something(value) => self.usage = value,
+                "jarvis" => self.extension(value)?,
                 "error" if says_something(value) => {
                     known = true;
                     self.error = value;
@@ -149,6 +147,7 @@ impl<'a> Record<'a> {
     }
 
     fn extension(&mut self, json: &'a str) -> Result<(), Malformed> {
+        self.extension = json;
         if json == "null" {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use super::{
     way::{opened_thinking, rendered_prompt},
 };
 use bytes::Bytes;
-use jarvis_protocol::ollama::{Continue, RequestExtension};
+use jarvis_protocol::{Continue, RequestExtension};
 
 /// A request to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -408,11 +408,11 @@ fn ask(answers: Dialect, body: Object) -> Ask {
 }
 
 /// The body of a request to Jarvis's engine with the wish that every record tells its tokens, so that a later seam is exact.
-/// `None`: the request has its own wishes, or is of a dialect without the extension. A transcript over its answer must be told
+/// `None`: the request has its own wishes. A transcript over its answer must be told
 /// ([`Transcript::hide_tokens`]), since the client did not ask for them.
 pub(crate) fn telling_tokens(dialect: Dialect, body: &[u8]) -> Option<Bytes> {
     let origin = Origin::new(dialect, body).ok()?;
-    if !dialect.is_ollama() || origin.is_extended() || origin.check().is_err() {
+    if origin.is_extended() || origin.check().is_err() {
         return None;
     }
     let mut object = Object::copy(&origin.body, &["jarvis"]).ok()?;

@@ -220,8 +220,12 @@ impl Splice {
             }
             return Ok(());
         }
-        if says {
-            event(out, &self.chunk(&self.choice(record.text, "null")).end());
+        let told = Some(record.extension).filter(|told| self.extended && !told.is_empty());
+        if says || (told.is_some() && !record.done) {
+            let text = if says { record.text } else { "" };
+            let mut chunk = self.chunk(&self.choice(text, "null"));
+            chunk.raw_if("jarvis", told);
+            event(out, &chunk.end());
         }
         if record.done {
             let reason = if says_something(record.reason) {
@@ -229,15 +233,17 @@ impl Splice {
             } else {
                 String::new()
             };
-            self.close(out, &reason, Some(self.merged(json)?));
+            self.close(out, &reason, told, Some(self.merged(json)?));
         }
         Ok(())
     }
 
     /// The records that end a stream of the OpenAI dialect.
-    fn close(&self, out: &mut String, reason: &str, figures: Option<Metrics>) {
+    fn close(&self, out: &mut String, reason: &str, told: Option<&str>, figures: Option<Metrics>) {
         let reason = if reason == "length" { "length" } else { "stop" };
-        event(out, &self.chunk(&self.choice("", &json(reason))).end());
+        let mut chunk = self.chunk(&self.choice("", &json(reason)));
+        chunk.raw_if("jarvis", told);
+        event(out, &chunk.end());
         self.close_after_reason(out, figures);
     }
 
@@ -410,7 +416,7 @@ pub(super) fn closing(origin: &Origin, transcript: &Transcript, reason: &str) ->
         return out.into();
     }
     match transcript.finished() {
-        None => splice.close(&mut out, reason, Some(own)),
+        None => splice.close(&mut out, reason, None, Some(own)),
         Some(end) => {
             let told = end.metrics != Metrics::default();
             splice.close_after_reason(&mut out, (!told).then_some(own));

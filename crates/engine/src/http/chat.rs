@@ -8,8 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use jarvis_protocol::ollama::{
-    ChatRequest, ChatResponse, DoneReason, Message, Metrics, ResponseExtension, Role,
+use jarvis_protocol::{
+    ResponseExtension,
+    ollama::{ChatRequest, ChatResponse, DoneReason, Message, Metrics, Role},
 };
 
 use super::{

@@ -8,8 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use jarvis_protocol::ollama::{
-    DoneReason, GenerateRequest, GenerateResponse, Message, Metrics, ResponseExtension, Role,
+use jarvis_protocol::{
+    ResponseExtension,
+    ollama::{DoneReason, GenerateRequest, GenerateResponse, Message, Metrics, Role},
 };
 
 use super::{

@@ -130,6 +130,61 @@ async fn a_completion_goes_on_from_its_prompt() {
 }
 
 #[tokio::test]
+async fn told_tokens_let_an_answer_go_on_exactly() {
+    let server = Server::single();
+    for (path, asked, text_at) in [
+        (
+            "/v1/chat/completions",
+            json!({"messages": capital("France")}),
+            "/choices/0/delta/content",
+        ),
+        (
+            "/v1/completions",
+            json!({"prompt": "Once upon a time"}),
+            "/choices/0/text",
+        ),
+    ] {
+        let ask = |limit: usize, jarvis: Value| {
+            let mut request = asked.clone();
+            let more = json!({"model": CHAT, "temperature": 0, "max_tokens": limit, "stream": true, "jarvis": jarvis});
+            request
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().cloned().unwrap());
+            request
+        };
+        let read = async |request: Value| -> Vec<(String, Vec<Value>)> {
+            let mut data = events(server.post(path, &request).await).await;
+            assert_eq!(data.pop().as_deref(), Some("[DONE]"));
+            let chunk = |text: &String| {
+                let chunk: Value = serde_json::from_str(text).unwrap();
+                let said = chunk.pointer(text_at).and_then(Value::as_str);
+                let ids = chunk["jarvis"]["tokens"].as_array().cloned();
+                (said.unwrap_or_default().to_owned(), ids.unwrap_or_default())
+            };
+            data.iter().map(chunk).collect()
+        };
+        let joined = |pieces: &[(String, Vec<Value>)]| -> (String, Vec<Value>) {
+            (
+                pieces.iter().map(|(text, _)| text.as_str()).collect(),
+                pieces.iter().flat_map(|(_, ids)| ids.clone()).collect(),
+            )
+        };
+        let pieces = read(ask(20, json!({"report_tokens": true}))).await;
+        let (whole, all) = joined(&pieces);
+        assert!(!whole.is_empty() && all.len() <= 20, "{pieces:?}");
+        for cut in 1..pieces.len().min(6) {
+            let (before, ids) = joined(&pieces[..cut]);
+            let left = 20 - ids.len();
+            let seam = json!({"continue": {"text": before, "tokens": ids}});
+            let (rest, told) = joined(&read(ask(left, seam)).await);
+            assert_eq!(before + &rest, whole, "{path} cut after {cut} pieces");
+            assert_eq!(told, Vec::<Value>::new(), "nobody asked for tokens");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_schema_as_openai_writes_it() {
     let server = Server::single();
     let format = json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": {

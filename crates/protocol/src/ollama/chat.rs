@@ -1,10 +1,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    DoneReason, Format, KeepAlive, Metrics, Options, RequestExtension, ResponseExtension, format,
-};
-use crate::de::null_default;
+use super::{DoneReason, Format, KeepAlive, Metrics, Options, format};
+use crate::{RequestExtension, ResponseExtension, de::null_default};
 
 /// Who speaks. Ollama takes any string; the known ones have names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

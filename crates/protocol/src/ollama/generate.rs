@@ -1,10 +1,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    DoneReason, Format, KeepAlive, Metrics, Options, RequestExtension, ResponseExtension, format,
-};
+use super::{DoneReason, Format, KeepAlive, Metrics, Options, format};
 use crate::de::null_default;
+use crate::{RequestExtension, ResponseExtension};
 
 /// `POST /api/generate`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,6 @@ mod generate;
 mod keep_alive;
 mod models;
 mod options;
-mod resume;
 
 pub use chat::{ChatRequest, ChatResponse, Message, Role};
 pub use embed::{EmbedInput, EmbedRequest, EmbedResponse, EmbeddingsRequest, EmbeddingsResponse};
@@ -20,7 +19,6 @@ pub use models::{
     ModelInfo, PsResponse, RunningModel, ShowRequest, ShowResponse, TagsResponse, VersionResponse,
 };
 pub use options::Options;
-pub use resume::{Continue, RequestExtension, ResponseExtension};
 
 use serde::{Deserialize, Serialize};
 

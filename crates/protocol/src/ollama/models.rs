@@ -117,7 +117,7 @@ pub struct PsResponse {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShowRequest {
     /// Name of the model; `name` is the older spelling.
-    #[serde(default, alias = "name", deserialize_with = "null_default")]
+    #[serde(flatten, with = "either_name")]
     pub model: String,
     /// Also list every tensor and long metadata.
     #[serde(default, deserialize_with = "null_default")]
@@ -160,7 +160,7 @@ pub struct ShowResponse {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreateRequest {
     /// Name of the new model; `name` is the older spelling.
-    #[serde(default, alias = "name", deserialize_with = "null_default")]
+    #[serde(flatten, with = "either_name")]
     pub model: String,
     /// An existing model, or the path of a GGUF on the server's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +220,7 @@ pub struct CreateProgress {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteRequest {
     /// Name of the model; `name` is the older spelling.
-    #[serde(default, alias = "name", deserialize_with = "null_default")]
+    #[serde(flatten, with = "either_name")]
     pub model: String,
 }
 
@@ -240,4 +240,28 @@ pub struct CopyRequest {
 pub struct VersionResponse {
     /// Semantic version.
     pub version: String,
+}
+
+/// A model's name under `model` or, in older clients, under `name`; Ollama's own client sends both, one of them empty.
+mod either_name {
+    use crate::de::null_default;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Spellings {
+        #[serde(default, deserialize_with = "null_default")]
+        model: String,
+        #[serde(default, deserialize_with = "null_default", skip_serializing)]
+        name: String,
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        let Spellings { model, name } = Spellings::deserialize(from)?;
+        Ok(if model.is_empty() { name } else { model })
+    }
+
+    pub(super) fn serialize<S: Serializer>(model: &str, to: S) -> Result<S::Ok, S::Error> {
+        let (model, name) = (model.to_owned(), String::new());
+        Spellings { model, name }.serialize(to)
+    }
 }

@@ -2,7 +2,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{StreamOptions, Usage};
-use crate::de::{null_default, one_or_many};
+use crate::{
+    RequestExtension, ResponseExtension,
+    de::{null_default, one_or_many},
+};
 
 /// Content of a message: text, or parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,6 +151,9 @@ pub struct ChatRequest {
         deserialize_with = "null_default"
     )]
     pub tools: Vec<Value>,
+    /// Jarvis's own wishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jarvis: Option<RequestExtension>,
 }
 
 /// The whole answer.
@@ -198,6 +204,9 @@ pub struct ChatChunk {
     /// Tokens used, in the last chunk if it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What Jarvis adds, if it was asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jarvis: Option<ResponseExtension>,
 }
 
 /// What is new in one answer.

@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{StreamOptions, Usage};
-use crate::de::{null_default, one_or_many};
+use crate::{
+    RequestExtension, ResponseExtension,
+    de::{null_default, one_or_many},
+};
 
 /// The prompt: one text, or a list of which Jarvis takes exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,9 @@ pub struct CompletionRequest {
     /// How many answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u32>,
+    /// Jarvis's own wishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jarvis: Option<RequestExtension>,
 }
 
 /// The whole answer, or one event of a stream (the shape is the same).
@@ -85,6 +91,9 @@ pub struct Completion {
     /// Tokens used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What Jarvis adds, if it was asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jarvis: Option<ResponseExtension>,
 }
 
 /// One answer.

@@ -5,7 +5,8 @@ use super::{
     story::{Story, text_of},
 };
 use jarvis_protocol::{
-    ollama::{ChatRequest, GenerateRequest, Message, Options, RequestExtension, Role},
+    RequestExtension,
+    ollama::{ChatRequest, GenerateRequest, Message, Options, Role},
     openai,
 };
 use serde_json::Value;
@@ -130,6 +131,7 @@ impl Question {
         });
         Self {
             messages: messages.collect(),
+            jarvis: request.jarvis,
             usage: request
                 .stream_options
                 .is_some_and(|options| options.include_usage),
@@ -148,6 +150,7 @@ impl Question {
                 openai::Prompt::One(text) => text,
                 openai::Prompt::Many(texts) => texts.concat(),
             },
+            jarvis: request.jarvis,
             usage: request
                 .stream_options
                 .is_some_and(|options| options.include_usage),

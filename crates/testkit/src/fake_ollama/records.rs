@@ -48,9 +48,9 @@ impl Writer<'_> {
             Endpoint::Generate => format!("{{\"model\":{model},\"created_at\":\"{WHEN}\",\"response\":{text},\"done\":false{tokens}}}\n").into(),
             Endpoint::OpenAiChat => {
                 let role = if first { "\"role\":\"assistant\"," } else { "" };
-                self.chunk(&format!("[{{\"index\":0,\"delta\":{{{role}\"content\":{text}}},\"finish_reason\":null}}]"), "")
+                self.chunk(&format!("[{{\"index\":0,\"delta\":{{{role}\"content\":{text}}},\"finish_reason\":null}}]"), &tokens)
             }
-            Endpoint::OpenAiCompletions => self.chunk(&format!("[{{\"text\":{text},\"index\":0,\"finish_reason\":null}}]"), ""),
+            Endpoint::OpenAiCompletions => self.chunk(&format!("[{{\"text\":{text},\"index\":0,\"finish_reason\":null}}]"), &tokens),
         }
     }
 
@@ -65,14 +65,14 @@ impl Writer<'_> {
         }
     }
 
-    fn chunk(&self, choices: &str, usage: &str) -> Bytes {
+    fn chunk(&self, choices: &str, more: &str) -> Bytes {
         let (id, object) = match self.question.endpoint {
             Endpoint::OpenAiChat => ("chatcmpl", "chat.completion.chunk"),
             _ => ("cmpl", "text_completion"),
         };
         let model = json!(self.question.model);
         format!(
-            "data: {{\"id\":\"{id}-{}\",\"object\":\"{object}\",\"created\":{},\"model\":{model},\"system_fingerprint\":\"fp_ollama\",\"choices\":{choices}{usage}}}\n\n",
+            "data: {{\"id\":\"{id}-{}\",\"object\":\"{object}\",\"created\":{},\"model\":{model},\"system_fingerprint\":\"fp_ollama\",\"choices\":{choices}{more}}}\n\n",
             self.id,
             SECONDS + self.id,
         )

@@ -307,6 +307,11 @@ fn tokens_are_asked_for_where_nobody_else_speaks_of_them() {
         told,
         "{\"b\":1,\"a\":2,\"jarvis\":{\"report_tokens\":true}}"
     );
+    let told = telling_tokens(Dialect::OpenAiChat, b"{\"stream\":true}").unwrap();
+    assert_eq!(
+        told,
+        "{\"stream\":true,\"jarvis\":{\"report_tokens\":true}}"
+    );
     for (dialect, body) in [
         (
             Dialect::OllamaChat,
@@ -314,7 +319,7 @@ fn tokens_are_asked_for_where_nobody_else_speaks_of_them() {
         ),
         (Dialect::OllamaChat, "{\"stream\":false}"),
         (Dialect::OllamaChat, "{\"format\":\"json\"}"),
-        (Dialect::OpenAiChat, "{\"stream\":true}"),
+        (Dialect::OpenAiChat, "{\"messages\":[]}"),
         (Dialect::OllamaChat, "nonsense"),
     ] {
         assert_eq!(telling_tokens(dialect, body.as_bytes()), None, "{body}");

@@ -14,7 +14,7 @@ use jarvis_protocol::{
     },
 };
 
-use super::{Sampling, done, event, failure, finish_reason, id, one_answer};
+use super::{Sampling, done, event, failure, finish_reason, id, one_answer, told};
 use crate::{
     error::EngineError,
     http::{
@@ -69,6 +69,7 @@ fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineErro
             Some(Format::Schema(json_schema.schema))
         }
     };
+    let extension = request.jarvis.unwrap_or_default();
     let mut messages = Vec::with_capacity(request.messages.len());
     for message in request.messages {
         messages.push(converted(&request.model, message)?);
@@ -94,8 +95,8 @@ fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineErro
         options: options.into_options(),
         format,
         keep_alive: None,
-        resume: None,
-        report_tokens: false,
+        resume: extension.resume,
+        report_tokens: extension.report_tokens.unwrap_or(false),
     })
 }
 
@@ -146,7 +147,19 @@ impl Writer {
                 finish_reason,
             }],
             usage: None,
+            jarvis: None,
         }
+    }
+
+    /// A chunk with text, or with the tokens that have none.
+    fn spoken(&mut self, text: Option<String>, tokens: Vec<i32>, reason: Option<String>) -> Bytes {
+        let delta = Delta {
+            role: self.role(),
+            content: text,
+        };
+        let mut chunk = self.chunk(delta, reason);
+        chunk.jarvis = told(tokens);
+        event(&chunk)
     }
 
     /// The role comes once, before the first text.
@@ -188,20 +201,11 @@ impl Dialect for Writer {
 
     fn record(&mut self, piece: Piece) -> Bytes {
         match piece {
-            Piece::Text(text, _) => {
-                let delta = Delta {
-                    role: self.role(),
-                    content: Some(text),
-                };
-                event(&self.chunk(delta, None))
-            }
+            Piece::Text(text, tokens) => self.spoken(Some(text), tokens, None),
             Piece::End(end) => {
                 let mut out = BytesMut::new();
-                let delta = Delta {
-                    role: self.role(),
-                    content: None,
-                };
-                out.extend(event(&self.chunk(delta, Some(finish_reason(end.reason)))));
+                let reason = Some(finish_reason(end.reason));
+                out.extend(self.spoken(None, end.outcome.tokens, reason));
                 if self.usage {
                     let mut chunk = self.chunk(Delta::default(), None);
                     chunk.choices.clear();

@@ -8,7 +8,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use jarvis_protocol::openai::{Completion, CompletionChoice, CompletionRequest, Prompt, Usage};
 
-use super::{Sampling, done, event, failure, finish_reason, id, one_answer};
+use super::{Sampling, done, event, failure, finish_reason, id, one_answer, told};
 use crate::{
     error::EngineError,
     http::{
@@ -44,6 +44,7 @@ pub(super) async fn completions(
             .is_some_and(|options| options.include_usage),
         echo: request.echo.then(|| prompt.clone()),
     };
+    let extension = request.jarvis.unwrap_or_default();
     let sampling = Sampling {
         temperature: request.temperature,
         top_p: request.top_p,
@@ -62,8 +63,8 @@ pub(super) async fn completions(
         options: sampling.into_options(),
         format: None,
         keep_alive: None,
-        resume: None,
-        report_tokens: false,
+        resume: extension.resume,
+        report_tokens: extension.report_tokens.unwrap_or(false),
     };
     match inner.start(call).await? {
         Started::Idle(..) => Err(EngineError::Internal("nothing was started".to_owned()).into()),
@@ -103,6 +104,7 @@ impl Writer {
                 finish_reason,
             }],
             usage: None,
+            jarvis: None,
         }
     }
 
@@ -131,12 +133,16 @@ impl Dialect for Writer {
     fn record(&mut self, piece: Piece) -> Bytes {
         let echo = self.echo.take().unwrap_or_default();
         match piece {
-            Piece::Text(text, _) => event(&self.completion(echo + &text, None)),
-            Piece::End(end) => {
+            Piece::Text(text, tokens) => {
+                let mut chunk = self.completion(echo + &text, None);
+                chunk.jarvis = told(tokens);
+                event(&chunk)
+            }
+            Piece::End(mut end) => {
                 let mut out = BytesMut::new();
-                out.extend(event(
-                    &self.completion(echo, Some(finish_reason(end.reason))),
-                ));
+                let mut last = self.completion(echo, Some(finish_reason(end.reason)));
+                last.jarvis = told(std::mem::take(&mut end.outcome.tokens));
+                out.extend(event(&last));
                 if self.usage {
                     let mut chunk = self.completion(String::new(), None);
                     chunk.choices.clear();

@@ -17,6 +17,7 @@ use axum::{
 };
 use bytes::Bytes;
 use jarvis_protocol::{
+    ResponseExtension,
     ollama::{DoneReason, Options},
     openai::{DONE, ErrorEnvelope},
     sse::Event,
@@ -59,6 +60,14 @@ fn done() -> Bytes {
 fn failure(error: &EngineError) -> Bytes {
     let envelope = ErrorEnvelope::for_status(error.status().as_u16(), error.to_string());
     Event::data(serde_json::to_string(&envelope).unwrap_or_default()).encode()
+}
+
+/// What Jarvis adds to a chunk: there are tokens only if they were asked for.
+fn told(tokens: Vec<i32>) -> Option<ResponseExtension> {
+    (!tokens.is_empty()).then_some(ResponseExtension {
+        tokens,
+        cached_tokens: None,
+    })
 }
 
 fn finish_reason(reason: DoneReason) -> String {
