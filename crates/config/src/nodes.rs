@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodesSection {
-    /// Base addresses, as `http://192.0.2.10:11434`.
+    /// Base addresses, as `http://192.0.2.10:11434`; `dns+http://ollama.example:11434` makes every address of that name a
+    /// node, also those that come later.
     pub urls: Vec<String>,
     /// Whether `serve` looks for an Ollama on 127.0.0.1:11434 and offers its models too.
     pub discover: bool,
@@ -36,8 +37,9 @@ impl NodesSection {
     }
 }
 
-/// `http://host[:port]` with nothing behind it but perhaps one slash.
+/// `http://host[:port]`, perhaps after `dns+`, with nothing behind it but perhaps one slash.
 fn is_node_url(url: &str) -> bool {
+    let url = url.strip_prefix("dns+").unwrap_or(url);
     let Some(rest) = url.strip_prefix("http://") else {
         return false;
     };
@@ -65,11 +67,13 @@ mod tests {
             "http://10.0.0.1:80/",
             "http://[::1]:11434",
             "http://[::1]",
+            "dns+http://ollama:11434",
         ] {
             assert!(is_node_url(good), "{good}");
         }
         for bad in [
             "a:11434",
+            "dns+a:11434",
             "http://",
             "http://:80",
             "http://a:port",

@@ -1,6 +1,6 @@
 //! The backend alone: HTTP and WebSocket for users, over model servers elsewhere.
 
-use super::{Context, Running, backend};
+use super::{Context, Running, backend, nodes::Nodes};
 use crate::data_dir::DataDir;
 use anyhow::Result;
 use axum::Router;
@@ -8,8 +8,8 @@ use futures_util::FutureExt as _;
 
 /// Starts the role.
 pub(super) async fn start(context: &Context) -> Result<Running> {
-    let nodes = backend::nodes(&context.loaded, false)?;
-    backend::require_some(&nodes)?;
+    let nodes = Nodes::new(&context.loaded, false)?;
+    nodes.require_some()?;
     let data = DataDir::open(&context.loaded.data_dir)?;
     let backend = backend::Backend::start(context, data, nodes).await?;
     let limit = context.shutdown_time();

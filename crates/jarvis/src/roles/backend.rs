@@ -1,17 +1,13 @@
 //! What `serve` and `api` have in common: data directory, stores, nodes, and the backend on them.
 
-use super::{Context, balancer};
+use super::{Context, nodes::Nodes};
 use crate::{data_dir::DataDir, secret};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
-use jarvis_balancer::{Balancer, NodeSpec, Transport};
-use jarvis_config::{Config, Loaded};
+use jarvis_config::Config;
 use jarvis_domain::Clock;
 use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
-use std::{net::SocketAddr, num::NonZeroU32, path::Path, time::Duration};
-
-/// Where an Ollama listens unless told otherwise.
-const LOCAL_OLLAMA: &str = "http://127.0.0.1:11434";
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// The backend and what it stands on.
 pub(super) struct Backend {
@@ -23,11 +19,7 @@ pub(super) struct Backend {
 
 impl Backend {
     /// Opens the stores and starts the backend over `nodes`.
-    pub(super) async fn start(
-        context: &Context,
-        data: DataDir,
-        nodes: Vec<NodeSpec>,
-    ) -> Result<Self> {
+    pub(super) async fn start(context: &Context, data: DataDir, nodes: Nodes) -> Result<Self> {
         let config = &context.loaded.config;
         let (db, answers) = open_stores(config, data.path()).await?;
         let secret = match &config.auth.secret {
@@ -35,13 +27,7 @@ impl Backend {
             None => secret::kept_in(data.path())?,
         };
         let secret = SigningSecret::new(secret).context("auth.secret is too short")?;
-        let balancer = Balancer::start(
-            balancer::options(config),
-            nodes,
-            context.lifecycle.tasks(),
-            context.lifecycle.drained(),
-        )
-        .context(balancer::NO_TRACE)?;
+        let balancer = nodes.balance(context).await?;
         let options = options(config, secret, context.public);
         let api = Api::start(options, db.clone(), answers, balancer, Clock::System)
             .await
@@ -57,29 +43,6 @@ impl Backend {
         self.db.close().await;
         drop(self.data);
     }
-}
-
-/// The nodes that the configuration names, and the Ollama that may be on this machine.
-pub(super) fn nodes(loaded: &Loaded, discover: bool) -> Result<Vec<NodeSpec>> {
-    let section = &loaded.config.nodes;
-    let slots = loaded.config.balancer.slots.and_then(NonZeroU32::new);
-    let mut nodes = Vec::new();
-    for url in &section.urls {
-        let transport = Transport::http(url)?;
-        nodes.push(NodeSpec {
-            slots,
-            ..NodeSpec::new(transport.name(), transport)
-        });
-    }
-    let named = |port_less: &str| section.urls.iter().any(|url| url.contains(port_less));
-    if discover && section.discover && !named("127.0.0.1:11434") && !named("localhost:11434") {
-        nodes.push(NodeSpec {
-            slots,
-            optional: true,
-            ..NodeSpec::new("ollama", Transport::http(LOCAL_OLLAMA)?)
-        });
-    }
-    Ok(nodes)
 }
 
 async fn open_stores(config: &Config, dir: &Path) -> Result<(Db, AnswerLog)> {
@@ -153,12 +116,4 @@ pub(super) fn notes(api: &Api) -> Vec<String> {
         })
         .into_iter()
         .collect()
-}
-
-/// Fails where nothing could ever answer.
-pub(super) fn require_some(nodes: &[NodeSpec]) -> Result<()> {
-    if nodes.is_empty() {
-        bail!("there is no model server to ask; name one with --node http://host:11434");
-    }
-    Ok(())
 }

@@ -1,23 +1,15 @@
 //! The balancer alone, in the place of an Ollama; and what configuration makes of it inside the other roles.
 
-use super::{Context, Running, backend};
+use super::{Context, Running, nodes::Nodes};
 use anyhow::{Context as _, Result};
-use jarvis_balancer::{Access, Balancer, Options, Strategy};
+use jarvis_balancer::{Access, Options, Strategy};
 use jarvis_config::{Config, Secret};
 use std::time::Duration;
 
 /// Starts the role: it is ready when every node has been looked at once, so that the first request finds them.
 pub(super) async fn start(context: &Context) -> Result<Running> {
     let config = &context.loaded.config;
-    let nodes = backend::nodes(&context.loaded, false)?;
-    let lifecycle = &context.lifecycle;
-    let balancer = Balancer::start(
-        options(config),
-        nodes,
-        lifecycle.tasks(),
-        lifecycle.drained(),
-    )
-    .context(NO_TRACE)?;
+    let balancer = Nodes::new(&context.loaded, false)?.balance(context).await?;
     let router = balancer.router(access(config, false)?);
     balancer.catalog().await;
     Ok(Running {
@@ -25,9 +17,6 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
         ..Running::new(router)
     })
 }
-
-/// Why a balancer cannot start.
-pub(super) const NO_TRACE: &str = "the file that balancer.trace names cannot be written";
 
 /// What the configuration says of balancing.
 pub(super) fn options(config: &Config) -> Options {

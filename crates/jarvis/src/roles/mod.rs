@@ -4,6 +4,7 @@ mod api;
 pub(crate) mod backend;
 mod balancer;
 pub(crate) mod engine;
+mod nodes;
 mod serve;
 mod web;
 

@@ -1,6 +1,6 @@
 //! Everything in one process: the same parts that the single roles start, composed.
 
-use super::{Context, Running, backend, engine, web};
+use super::{Context, Running, backend, engine, nodes::Nodes, web};
 use crate::data_dir::DataDir;
 use anyhow::Result;
 use axum::Router;
@@ -17,14 +17,11 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
         .enabled
         .then(|| engine::launch(&context.loaded))
         .transpose()?;
-    let mut nodes = Vec::new();
-    nodes.extend(
-        engine
-            .as_ref()
-            .map(|engine| embedded(engine, section.parallel)),
-    );
-    nodes.extend(backend::nodes(&context.loaded, true)?);
-    backend::require_some(&nodes)?;
+    let mut nodes = Nodes::new(&context.loaded, true)?;
+    if let Some(engine) = &engine {
+        nodes.specs.insert(0, embedded(engine, section.parallel));
+    }
+    nodes.require_some()?;
     let backend = backend::Backend::start(context, data, nodes).await?;
     let mut lines = backend::notes(&backend.api);
     if let Some(engine) = &engine
