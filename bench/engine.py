@@ -21,6 +21,8 @@ from harness import Server
 MODEL = "smollm2:135m"
 WEIGHTS = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 TOKENS = 256
+# Turns of bare loop and engine in one repetition, of which the middle one counts; odd.
+ROUNDS = 3
 THREADS = 2
 FLAGS = ("--threads", str(THREADS))
 PROMPT = ("The town of {place} lies between two rivers, and every spring the people walk along the water to see what the "
@@ -154,8 +156,12 @@ def repetition(options, number: int) -> dict:
         ours.wait_healthy()
         generate(ours, 1, 8, greedy)
         for count in (1, 4):
-            measured[f"bare_{count}"] = bare(options, count, "unified")
-            measured[f"jarvis_{count}"] = generate(ours, count, options.tokens, greedy)
+            # Nearer to each other than a whole repetition: the machine changes its pace by a fifth within a minute.
+            rounds = [(bare(options, count, "unified"), generate(ours, count, options.tokens, greedy))
+                      for _ in range(ROUNDS)]
+            pair = sorted(rounds, key=lambda pair: pair[1] / pair[0])[ROUNDS // 2]
+            measured[f"rounds_{count}"] = rounds
+            measured[f"bare_{count}"], measured[f"jarvis_{count}"] = pair
         measured["bare_4_streams"] = bare(options, 4, "streams")
         for count in (1, 4):
             measured[f"jarvis_{count}_usual"] = generate(ours, count, options.tokens, usual)
