@@ -1,0 +1,248 @@
+//! One PostgreSQL server.
+
+use super::{Home, Process, free_port, run};
+use rustix::process::Signal;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// A PostgreSQL server on the loopback that asks for passwords (SCRAM), with a superuser `postgres` and an ordinary user `jarvis`.
+///
+/// It does not flush to the disk: what is committed survives the death of the processes, not of the machine.
+pub struct Postgres {
+    process: Option<Process>,
+    port: u16,
+    data: PathBuf,
+    home: Home,
+}
+
+/// The oldest version that Jarvis is tested on.
+const OLDEST: u32 = 15;
+
+impl Postgres {
+    /// The password of both users.
+    pub const PASSWORD: &'static str = "correct horse battery staple";
+    /// The ordinary user, who owns what [`create_database`](Self::create_database) makes.
+    pub const USER: &'static str = "jarvis";
+
+    /// Starts an empty server.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts an empty server with further settings, as in `postgresql.conf`.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let home = Home::new("postgres");
+        let data = home.path().join("data");
+        let password = home.write("password", Self::PASSWORD);
+        run(home
+            .command(bin("initdb"))
+            .arg("--pgdata")
+            .arg(&data)
+            .arg("--pwfile")
+            .arg(password)
+            .args(["--username=postgres", "--auth=scram-sha-256"])
+            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]));
+        let mut server = Self {
+            process: None,
+            port: free_port(),
+            data,
+            home,
+        };
+        server.configure(settings);
+        server.launch();
+        server.psql(
+            "postgres",
+            &format!(
+                "CREATE ROLE {} LOGIN PASSWORD '{}'",
+                Self::USER,
+                Self::PASSWORD
+            ),
+        );
+        server
+    }
+
+    /// The server that the tests of one binary share, started by the first that asks; it ends with the process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// A standby that follows this server by streaming replication.
+    pub fn standby(&self) -> Self {
+        let home = Home::new("standby");
+        let data = home.path().join("data");
+        run(home
+            .command(bin("pg_basebackup"))
+            .env("PGPASSWORD", Self::PASSWORD)
+            .args(["--host=127.0.0.1", "--username=postgres", "--no-sync"])
+            .args(["--checkpoint=fast", "--write-recovery-conf"])
+            .arg(format!("--port={}", self.port))
+            .arg("--pgdata")
+            .arg(&data));
+        let mut standby = Self {
+            process: None,
+            port: free_port(),
+            data,
+            home,
+        };
+        standby.configure(&[]);
+        standby.launch();
+        standby
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where the ordinary user finds a database, without the password.
+    pub fn url(&self, database: &str) -> String {
+        format!(
+            "postgres://{}@127.0.0.1:{}/{database}",
+            Self::USER,
+            self.port
+        )
+    }
+
+    /// Makes an empty database of the ordinary user's, with a name that was not there.
+    pub fn create_database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.psql(
+            "postgres",
+            &format!("CREATE DATABASE {name} OWNER {}", Self::USER),
+        );
+        name
+    }
+
+    /// Runs statements as the superuser, in one transaction: the values that came back, a line for a row, columns parted by `|`.
+    ///
+    /// # Panics
+    /// With the server's complaint if one fails.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        run(self.client(database).arg("--command").arg(sql))
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Ends it and all its backends at once, as a lost machine does.
+    pub fn kill9(&mut self) {
+        self.process_mut().kill9();
+        self.process = None;
+    }
+
+    /// Ends it in order without waiting for its clients (the mode `fast`).
+    pub fn stop(&mut self) {
+        let process = self.process_mut();
+        process.signal(Signal::INT);
+        process.wait_end();
+        self.process = None;
+    }
+
+    /// Starts it again on its old port and data, after [`kill9`](Self::kill9) or [`stop`](Self::stop).
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "it runs");
+        self.launch();
+    }
+
+    /// Stops the clock for all of it; its connections stay open.
+    pub fn pause(&mut self) {
+        self.process_mut().pause();
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&mut self) {
+        self.process_mut().resume();
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it runs")
+    }
+
+    fn configure(&self, settings: &[(&str, &str)]) {
+        let own = [
+            ("listen_addresses", "127.0.0.1"),
+            ("port", &self.port.to_string()),
+            ("unix_socket_directories", ""),
+            ("fsync", "off"),
+            ("max_connections", "300"),
+            ("shared_buffers", "64MB"),
+            ("log_min_duration_statement", "-1"),
+        ];
+        let lines: String = own
+            .iter()
+            .chain(settings)
+            .map(|(name, value)| format!("{name} = '{value}'\n"))
+            .collect();
+        let path = self.data.join("postgresql.auto.conf");
+        // A standby finds here how to reach its primary.
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(path, before + &lines).unwrap();
+    }
+
+    fn launch(&mut self) {
+        let mut command = self.home.command(bin("postgres"));
+        command.arg("-D").arg(&self.data);
+        let log = self.home.path().join("postgres.log");
+        let mut process = Process::start("postgres", command, &log);
+        process.wait_ready(|| {
+            self.client("postgres")
+                .args(["--command", "SELECT 1"])
+                .output()
+                .is_ok_and(|output| output.status.success())
+        });
+        self.process = Some(process);
+    }
+
+    fn client(&self, database: &str) -> Command {
+        let mut client = self.home.command(bin("psql"));
+        client
+            .env("PGPASSWORD", Self::PASSWORD)
+            .env("PGCONNECT_TIMEOUT", "5")
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["--set", "ON_ERROR_STOP=1"])
+            .args(["--host", "127.0.0.1", "--username", "postgres"])
+            .arg("--port")
+            .arg(self.port.to_string())
+            .arg("--dbname")
+            .arg(database);
+        client
+    }
+}
+
+/// A program of the newest PostgreSQL installed.
+///
+/// # Panics
+/// With the name of the package to install if there is none, or only one that is too old.
+pub(super) fn bin(program: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let newest = versions
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .max()
+        .filter(|&version| version >= OLDEST)
+        .unwrap_or_else(|| {
+            panic!("no PostgreSQL {OLDEST} is installed: apt-get install postgresql")
+        });
+    let path = Path::new("/usr/lib/postgresql")
+        .join(newest.to_string())
+        .join("bin")
+        .join(program);
+    assert!(
+        path.is_file(),
+        "`{}` is not there: apt-get install postgresql",
+        path.display()
+    );
+    path
+}
