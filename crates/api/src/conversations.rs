@@ -97,7 +97,7 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     // The version first: what is written while we read makes the page outdated, never wrongly fresh.
-    let version = app.db.conversations_version(who.user);
+    let version = app.db.conversations_version(who.user).await?;
     let page = match app.lists.get(who.user, &query, version) {
         Some(page) => page,
         None => read_page(&app, who.user, query, version).await?,
@@ -137,7 +137,7 @@ async fn read_page(
     app: &App,
     user: UserId,
     query: PageQuery,
-    version: u64,
+    version: i64,
 ) -> Result<CachedPage, Problem> {
     let after = query.after::<(Timestamp, ConversationId)>()?;
     let rows = app.db.conversations(user, query.limit + 1, after).await?;

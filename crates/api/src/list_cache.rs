@@ -26,7 +26,7 @@ pub(crate) struct CachedPage {
 #[derive(Debug)]
 struct Entry {
     query: PageQuery,
-    version: u64,
+    version: i64,
     page: CachedPage,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct ListCache(RwLock<HashMap<UserId, Vec<Entry>>>);
 
 impl ListCache {
     /// The page, if it was read while the list stood at `version`.
-    pub(crate) fn get(&self, user: UserId, query: &PageQuery, version: u64) -> Option<CachedPage> {
+    pub(crate) fn get(&self, user: UserId, query: &PageQuery, version: i64) -> Option<CachedPage> {
         let pages = self.0.read().unwrap_or_else(PoisonError::into_inner);
         pages
             .get(&user)?
@@ -46,7 +46,7 @@ impl ListCache {
     }
 
     /// Keeps a page that was read after the list stood at `version`.
-    pub(crate) fn put(&self, user: UserId, query: PageQuery, version: u64, page: CachedPage) {
+    pub(crate) fn put(&self, user: UserId, query: PageQuery, version: i64, page: CachedPage) {
         let mut pages = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if pages.len() >= USERS && !pages.contains_key(&user) {
             pages.clear();

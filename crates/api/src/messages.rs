@@ -187,7 +187,10 @@ pub(crate) async fn list(
 ) -> Result<Json<MessagePage>, Problem> {
     conversations::find(&app, who.user, id).await?;
     let after = query.after::<MessageId>()?;
-    let rows = app.db.messages(id, query.limit + 1, after).await?;
+    let rows = app
+        .db
+        .messages(who.user, id, query.limit + 1, after)
+        .await?;
     let (rows, next_cursor) = cut(rows, query.limit, |row| row.message.id);
     Ok(Json(MessagePage {
         items: rows.into_iter().map(Into::into).collect(),

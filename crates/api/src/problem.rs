@@ -175,7 +175,12 @@ impl From<StoreError> for Problem {
                 tracing::error!("no space is left for the database");
                 storage_full()
             }
-            StoreError::Unavailable(_) => {
+            StoreError::Nul => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "text_invalid",
+                error.to_string(),
+            ),
+            outage if outage.is_outage() => {
                 tracing::error!(error = sentence(&error), "the store failed");
                 let detail = "the database does not answer; try again in a moment";
                 let mut problem =
@@ -204,6 +209,7 @@ impl From<TextError> for Problem {
     fn from(error: TextError) -> Self {
         let code = match error {
             TextError::Empty => "message_empty",
+            TextError::Nul => "text_invalid",
             TextError::TooLong { .. } => "message_too_long",
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string())

@@ -5,6 +5,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("JARVIS_SECRET_KEY", "auth.secret"),
     ("JARVIS_SECRET_KEY_FILE", "auth.secret_file"),
     ("OLLAMA_LB_STRATEGY", "balancer.strategy"),
+    ("POSTGRES_PASSWORD", "store.password"),
+    ("POSTGRES_PASSWORD_FILE", "store.password_file"),
 ];
 
 /// Variables beginning with `JARVIS_` that are not configuration: where to find it, what

@@ -43,7 +43,7 @@ pub use nodes::NodesSection;
 pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 pub use server::ServerSection;
-pub use store::{StoreSection, Synchronous};
+pub use store::{PostgresUrl, StoreSection, Synchronous, UrlError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,7 @@ impl Config {
         self.engine.validate(&mut problems);
         self.nodes.validate(&mut problems);
         self.balancer.validate(&mut problems);
+        self.store.validate(&mut problems);
         self.limits.validate(&mut problems);
         problems
     }

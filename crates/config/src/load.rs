@@ -359,6 +359,9 @@ impl Loader {
         let file = balancer.internal_secret_file.as_deref();
         let secret = &mut balancer.internal_secret;
         self.read_secret("balancer.internal_secret", secret, file);
+        let store = &mut config.store;
+        let file = store.password_file.as_deref();
+        self.read_secret("store.password", &mut store.password, file);
     }
 
     fn read_secret(&mut self, key: &str, secret: &mut Option<Secret>, file: Option<&Path>) {

@@ -142,6 +142,23 @@ fn a_secret_may_come_from_a_file() {
 }
 
 #[test]
+fn a_database_url_is_shown_and_never_holds_the_password() {
+    let url = "postgres://jarvis@db1:5432,db2:5433/jarvis";
+    let fixture = Fixture::new("")
+        .env("JARVIS_STORE_URL", url)
+        .env("POSTGRES_PASSWORD", "hush-hush");
+    let loaded = fixture.sources.load().unwrap();
+    assert!(loaded.show().contains(url), "{}", loaded.show());
+    for text in [loaded.show(), format!("{loaded:?}")] {
+        assert!(!text.contains("hush"), "{text}");
+    }
+    let fixture = Fixture::new("[store]\nurl = 'postgres://jarvis:hush@db1/jarvis'\n");
+    let text = fixture.problems().join("\n");
+    assert!(text.contains("store.password_file"), "{text}");
+    assert!(!text.contains("hush"), "{text}");
+}
+
+#[test]
 fn a_missing_file_is_an_error_only_if_it_was_asked_for() {
     let mut fixture = Fixture::new("");
     fixture.sources.file = Some(PathBuf::from("/nowhere/jarvis.toml"));

@@ -82,7 +82,7 @@ pub struct Message {
     pub created_at: Timestamp,
 }
 
-/// The text of a person's message: not blank, within the installation's limit.
+/// The text of a person's message: not blank, without NUL, within the installation's limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageText(String);
 
@@ -92,6 +92,9 @@ pub enum TextError {
     /// Nothing but white space.
     #[error("the message is empty")]
     Empty,
+    /// A NUL character, which no store keeps.
+    #[error("the message holds a NUL character")]
+    Nul,
     /// More bytes than the installation takes.
     #[error("the message has {bytes} bytes; at most {limit} are taken")]
     TooLong {
@@ -107,6 +110,9 @@ impl MessageText {
     pub fn new(text: String, limit: usize) -> Result<Self, TextError> {
         if text.trim().is_empty() {
             return Err(TextError::Empty);
+        }
+        if text.contains('\0') {
+            return Err(TextError::Nul);
         }
         if text.len() > limit {
             return Err(TextError::TooLong {
@@ -157,6 +163,7 @@ mod tests {
     #[test]
     fn blank_and_oversized_texts_are_refused() {
         assert_eq!(MessageText::new(" \n\t".into(), 10), Err(TextError::Empty));
+        assert_eq!(MessageText::new("a\0".into(), 10), Err(TextError::Nul));
         assert_eq!(
             MessageText::new("éé".into(), 3),
             Err(TextError::TooLong { bytes: 4, limit: 3 })

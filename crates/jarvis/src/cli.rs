@@ -34,6 +34,9 @@ pub(crate) enum Command {
     /// The configuration in force.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The database's schema.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
     /// Say in plain words what is wrong with this installation, and what to do.
     Doctor(ServeArgs),
 }
@@ -215,6 +218,30 @@ pub(crate) struct ModelArgs {
     data_dir: Option<PathBuf>,
 }
 
+/// `jarvis migrate …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// Bring the schema of the configured database up to date, as a start does.
+    Schema(SchemaArgs),
+}
+
+/// Flags of `jarvis migrate schema`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Only show what has been applied and what would be; change nothing.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Show the statements that would run, too.
+    #[arg(long, requires = "plan")]
+    pub(crate) sql: bool,
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory [default: ~/.local/share/jarvis].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
 /// `jarvis config …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -310,6 +337,14 @@ impl Flags for WebArgs {
         let mut flags = Overrides::default();
         self.common.set(&mut flags);
         self.common.sources(flags)
+    }
+}
+
+impl Flags for SchemaArgs {
+    fn sources(&self) -> Sources {
+        let mut flags = Overrides::default();
+        flags.set("--data-dir", "data.dir", self.data_dir.as_ref());
+        Sources::of_process(self.config.clone(), flags)
     }
 }
 

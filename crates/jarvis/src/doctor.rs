@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::Result;
 use jarvis_config::{ListenAddress, Loaded};
-use jarvis_store::{Db, DbOptions, SCHEMA_VERSION, Synchronous};
+use jarvis_store::{Db, DbOptions, SCHEMA_VERSION};
 use std::{fmt::Write as _, net::TcpListener, path::Path, process::ExitCode};
 
 /// Below this, answers and models soon find no room.
@@ -143,11 +143,7 @@ fn database(dir: &Path) -> Finding {
         Err(error) => return Finding::Note(format!("not looked at: {error:#}")),
     };
     let examination = async {
-        let db = Db::open(&DbOptions {
-            path: path.clone(),
-            synchronous: Synchronous::Normal,
-        })
-        .await?;
+        let db = Db::open(&DbOptions::file(&path)).await?;
         let complaints = db.integrity().await;
         db.close().await;
         complaints

@@ -1,7 +1,7 @@
 //! What Jarvis keeps: rows in SQL, and the text of answers in an append-only log.
 //!
-//! [`Db`] holds accounts, conversations, messages and generations (SQLite, in WAL mode). [`AnswerLog`] holds the text of
-//! answers while they are made: a character is shown to nobody before it lies where it outlives this process.
+//! [`Db`] holds accounts, conversations, messages and generations, in a SQLite file or in PostgreSQL. [`AnswerLog`] holds the text
+//! of answers while they are made: a character is shown to nobody before it lies where it outlives this process.
 
 mod answers;
 mod error;
@@ -12,6 +12,7 @@ pub use answers::{
 };
 pub use error::StoreError;
 pub use sql::{
-    Begin, Begun, ConversationPatch, Db, DbOptions, Grant, MessageRow, NewUser, Parent, Registered,
-    RequestKey, Rotation, SCHEMA_VERSION, Start, Synchronous,
+    Begin, Begun, ConversationPatch, Db, DbOptions, Grant, Host, Location, MessageRow, NewUser,
+    Parent, PlannedMigration, PostgresOptions, Registered, RequestKey, Rotation, SCHEMA_VERSION,
+    Start, Synchronous,
 };

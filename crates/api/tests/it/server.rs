@@ -4,7 +4,7 @@ use crate::client::{Client, Socket};
 use jarvis_api::{Api, Options, PasswordCost, RateOptions, SigningSecret};
 use jarvis_balancer::{Balancer, NodeSpec, Transport};
 use jarvis_domain::{Clock, Timestamp};
-use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
+use jarvis_store::{AnswerLog, Db, DbOptions};
 use jarvis_testkit::FakeOllama;
 use sqlx::Connection as _;
 use std::{net::SocketAddr, time::Duration};
@@ -182,10 +182,7 @@ async fn serve(
     let stop = CancellationToken::new();
     let options_of_balancer = jarvis_balancer::Options::default();
     let balancer = Balancer::start(options_of_balancer, nodes, &tasks, &stop).unwrap();
-    let store = DbOptions {
-        path: dir.join("jarvis.db"),
-        synchronous: Synchronous::Normal,
-    };
+    let store = DbOptions::file(dir.join("jarvis.db"));
     let db = Db::open(&store).await.unwrap();
     let answers = AnswerLog::open(&dir.join("answers"), false).unwrap();
     let api = Api::start(options, db.clone(), answers.clone(), balancer, clock);

@@ -1,6 +1,7 @@
 //! What each command does. Roles run on a runtime of the configured size.
 
 mod config;
+mod migrate;
 pub(crate) mod model;
 mod replay;
 
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Web(args) => role(Role::Web, &args),
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(&command),
+        Command::Migrate(command) => migrate::run(&command),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

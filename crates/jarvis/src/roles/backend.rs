@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
 use jarvis_config::Config;
 use jarvis_domain::Clock;
-use jarvis_store::{AnswerLog, Db, DbOptions, Synchronous};
+use jarvis_store::{AnswerLog, Db, DbOptions, Host, Location, PostgresOptions, Synchronous};
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// The backend and what it stands on.
@@ -47,17 +47,50 @@ impl Backend {
 
 async fn open_stores(config: &Config, dir: &Path) -> Result<(Db, AnswerLog)> {
     let full = config.store.synchronous == jarvis_config::Synchronous::Full;
-    let options = DbOptions {
-        path: database(dir),
-        synchronous: if full {
-            Synchronous::Full
-        } else {
-            Synchronous::Normal
-        },
+    let db = match Db::open(&store(config, dir)).await {
+        Err(error) if config.store.url.is_some() => {
+            return Err(error).context("the PostgreSQL of store.url cannot be used");
+        }
+        opened => opened.with_context(|| unusable(dir))?,
     };
-    let db = Db::open(&options).await.with_context(|| unusable(dir))?;
     let answers = AnswerLog::open(&dir.join("answers"), full).with_context(|| unusable(dir))?;
     Ok((db, answers))
+}
+
+/// Where the configuration puts the relational store.
+pub(crate) fn store(config: &Config, dir: &Path) -> DbOptions {
+    let section = &config.store;
+    let location = match &section.url {
+        Some(url) => Location::Postgres(PostgresOptions {
+            hosts: url
+                .hosts
+                .iter()
+                .map(|(name, port)| Host {
+                    name: name.clone(),
+                    port: *port,
+                })
+                .collect(),
+            user: url.user.clone(),
+            password: section
+                .password
+                .clone()
+                .map(jarvis_config::Secret::into_inner),
+            database: url.database.clone(),
+            connections: section.connections,
+        }),
+        None => Location::File {
+            path: database(dir),
+            synchronous: match section.synchronous {
+                jarvis_config::Synchronous::Normal => Synchronous::Normal,
+                jarvis_config::Synchronous::Full => Synchronous::Full,
+            },
+        },
+    };
+    DbOptions {
+        location,
+        slow: Duration::from_secs(section.slow_query_seconds),
+        deadline: Duration::from_secs(section.query_deadline_seconds),
+    }
 }
 
 /// The database file of a data directory.

@@ -1,13 +1,18 @@
 //! Generations: begun once however often they are asked for, written by their present owner alone.
 
-use super::{Db, conversations, row::Columns};
+use super::{
+    Db, again,
+    conn::{Conn, Tx},
+    conversations,
+    row::Row,
+    value::args,
+};
 use crate::{Outcome, StoreError};
 use jarvis_domain::{
     Conversation, ConversationId, Epoch, Generation, GenerationId, MessageId, Role, Status,
     Timestamp, UserId,
 };
 use serde::Serialize;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 /// Where a new message goes in its conversation's tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,76 +101,46 @@ pub enum Begun {
 }
 
 /// The columns of `generations`, under names that clash with no other table's.
-pub(super) const COLUMNS: &str = "generations.id AS g_id, generations.conversation_id AS g_conversation_id, generations.message_id AS g_message_id, generations.user_id AS g_user_id, generations.model AS g_model,
-     generations.status AS g_status, generations.epoch AS g_epoch, generations.attempts AS g_attempts, generations.usage AS g_usage, generations.error AS g_error, generations.created_at AS g_created_at,
-     generations.finished_at AS g_finished_at";
+macro_rules! columns {
+    () => {
+        "generations.id AS g_id, generations.conversation_id AS g_conversation_id, generations.message_id AS g_message_id, generations.user_id AS g_user_id,
+         generations.model AS g_model, generations.status AS g_status, generations.epoch AS g_epoch, generations.attempts AS g_attempts,
+         generations.usage AS g_usage, generations.error AS g_error, generations.created_at AS g_created_at, generations.finished_at AS g_finished_at"
+    };
+}
+pub(super) use columns;
 
 impl Db {
     /// Begins a generation: the user's message, the empty answer, the generation and its key, all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsure`] if it may have begun: with a key, asking again tells.
     pub async fn begin(&self, begin: Begin) -> Result<Begun, StoreError> {
+        match again(|| self.try_begin(&begin)).await {
+            // The same key at the same moment: it is there now.
+            Err(StoreError::Taken) if begin.idempotency_key.is_some() => {
+                self.try_begin(&begin).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn try_begin(&self, begin: &Begin) -> Result<Begun, StoreError> {
         let mut tx = self.begin_write().await?;
-        if let Some(key) = &begin.idempotency_key
-            && let Some(before) = begun_before(&mut tx, begin.user, key).await?
-        {
-            return Ok(before);
+        let outcome = begin_in(&mut tx, begin).await?;
+        if let Begun::New { .. } = outcome {
+            tx.list_changed(begin.user);
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
         }
-        let Some((conversation, message_id)) = place(&mut tx, &begin).await? else {
-            return Ok(Begun::Absent);
-        };
-        let generation = Generation {
-            id: GenerationId::new(),
-            conversation_id: conversation,
-            message_id: MessageId::new(),
-            user_id: begin.user,
-            model: begin.model,
-            status: Status::Queued,
-            epoch: 1,
-            attempts: 1,
-            usage: None,
-            error: None,
-            created_at: begin.now,
-            finished_at: None,
-        };
-        insert_message(
-            &mut tx,
-            generation.message_id,
-            conversation,
-            Some(message_id),
-            Role::Assistant,
-            "",
-            begin.now,
-        )
-        .await?;
-        insert(&mut tx, &generation).await?;
-        sqlx::query("UPDATE conversations SET head_message_id = $1, updated_at = $2 WHERE id = $3")
-            .bind(generation.message_id.to_string())
-            .bind(begin.now.micros())
-            .bind(conversation.to_string())
-            .execute(&mut *tx)
-            .await?;
-        if let Some(key) = begin.idempotency_key {
-            sqlx::query("INSERT INTO idempotency_keys (user_id, key, request, generation_id, created_at) VALUES ($1, $2, $3, $4, $5)")
-                .bind(begin.user.to_string())
-                .bind(key.key)
-                .bind(key.digest)
-                .bind(generation.id.to_string())
-                .bind(begin.now.micros())
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await?;
-        self.versions.advance(begin.user);
-        Ok(Begun::New {
-            generation,
-            message_id,
-        })
+        Ok(outcome)
     }
 
     /// What an earlier request of this user with this key began ([`Begun::Before`]), or that it was another one
     /// ([`Begun::KeyReused`]); `None` for a new key.
     pub async fn begun(&self, user: UserId, key: &RequestKey) -> Result<Option<Begun>, StoreError> {
-        let mut connection = self.reader.acquire().await?;
-        begun_before(&mut connection, user, key).await
+        begun_before(&mut self.reader().await?, user, key).await
     }
 
     /// One generation of this user.
@@ -174,24 +149,26 @@ impl Db {
         user: UserId,
         id: GenerationId,
     ) -> Result<Option<Generation>, StoreError> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} FROM generations WHERE id = $1 AND user_id = $2"
-        )))
-        .bind(id.to_string())
-        .bind(user.to_string())
-        .fetch_optional(&self.reader)
-        .await?;
+        let text = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM generations WHERE id = $1 AND user_id = $2"
+        );
+        let mut conn = self.reader().await?;
+        let row = conn
+            .fetch_optional("generation", text, args![id, user])
+            .await?;
         row.as_ref().map(generation_of).transpose()
     }
 
     /// Notes that tokens are coming. [`StoreError::Fenced`] if a later owner has taken over or it has ended.
     pub async fn mark_running(&self, id: GenerationId, epoch: Epoch) -> Result<(), StoreError> {
-        let written = sqlx::query("UPDATE generations SET status = 'running' WHERE id = $1 AND epoch = $2 AND status IN ('queued', 'running')")
-            .bind(id.to_string())
-            .bind(i64::from(epoch))
-            .execute(&self.writer)
-            .await?;
-        fenced(written.rows_affected())
+        let text = "UPDATE generations SET status = 'running' WHERE id = $1 AND epoch = $2 AND status IN ('queued', 'running')";
+        let mut conn = self.writer().await?;
+        match conn.execute("mark_running", text, args![id, epoch]).await? {
+            0 => Err(StoreError::Fenced),
+            _ => Ok(()),
+        }
     }
 
     /// Ends a generation with its whole text. [`StoreError::Fenced`] if a later owner has taken over or it has ended.
@@ -202,41 +179,50 @@ impl Db {
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        again(|| self.try_finish(generation, text, outcome, now)).await
+    }
+
+    async fn try_finish(
+        &self,
+        generation: &Generation,
+        content: &str,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let usage = json("usage", outcome.usage.as_ref())?;
+        let error = json("error", outcome.error.as_ref())?;
         let mut tx = self.begin_write().await?;
-        let written = sqlx::query(
-            "UPDATE generations SET status = $1, usage = $2, error = $3, finished_at = $4 WHERE id = $5 AND epoch = $6 AND status IN ('queued', 'running')",
+        // First, as everywhere: the conversation's row is what two transactions meet at.
+        let text = "UPDATE conversations SET updated_at = $1 WHERE id = $2";
+        tx.execute("touch", text, args![now, generation.conversation_id])
+            .await?;
+        let text = "UPDATE generations SET status = $1, usage = $2, error = $3, finished_at = $4 WHERE id = $5 AND epoch = $6 AND status IN ('queued', 'running')";
+        let status = outcome.status.as_str();
+        let values = args![status, usage, error, now, generation.id, generation.epoch];
+        if tx.execute("finish", text, values).await? == 0 {
+            tx.rollback().await?;
+            return Err(StoreError::Fenced);
+        }
+        let text = "UPDATE messages SET content = $1 WHERE id = $2";
+        tx.execute(
+            "finish_message",
+            text,
+            args![content, generation.message_id],
         )
-        .bind(outcome.status.as_str())
-        .bind(json("usage", outcome.usage.as_ref())?)
-        .bind(json("error", outcome.error.as_ref())?)
-        .bind(now.micros())
-        .bind(generation.id.to_string())
-        .bind(i64::from(generation.epoch))
-        .execute(&mut *tx)
         .await?;
-        fenced(written.rows_affected())?;
-        sqlx::query("UPDATE messages SET content = $1 WHERE id = $2")
-            .bind(text)
-            .bind(generation.message_id.to_string())
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("UPDATE conversations SET updated_at = $1 WHERE id = $2")
-            .bind(now.micros())
-            .bind(generation.conversation_id.to_string())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        self.versions.advance(generation.user_id);
-        Ok(())
+        tx.list_changed(generation.user_id);
+        tx.commit().await
     }
 
     /// The generations that had not ended when the last owner of this store did, oldest first.
     pub async fn unfinished(&self) -> Result<Vec<Generation>, StoreError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} FROM generations WHERE status IN ('queued', 'running') ORDER BY id"
-        )))
-        .fetch_all(&self.reader)
-        .await?;
+        let text = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM generations WHERE status IN ('queued', 'running') ORDER BY id"
+        );
+        let mut conn = self.reader().await?;
+        let rows = conn.fetch_all("unfinished", text, args![]).await?;
         rows.iter().map(generation_of).collect()
     }
 
@@ -246,31 +232,69 @@ impl Db {
         id: GenerationId,
         epoch: Epoch,
     ) -> Result<Option<Generation>, StoreError> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "UPDATE generations SET epoch = epoch + 1, attempts = attempts + 1 WHERE id = $1 AND epoch = $2 AND status IN ('queued', 'running') RETURNING {COLUMNS}"
-        )))
-        .bind(id.to_string())
-        .bind(i64::from(epoch))
-        .fetch_optional(&self.writer)
-        .await?;
+        let text = concat!(
+            "UPDATE generations SET epoch = epoch + 1, attempts = attempts + 1 WHERE id = $1 AND epoch = $2 AND status IN ('queued', 'running') RETURNING ",
+            columns!()
+        );
+        let mut conn = self.writer().await?;
+        let row = conn.fetch_optional("claim", text, args![id, epoch]).await?;
         row.as_ref().map(generation_of).transpose()
     }
 }
 
-fn fenced(rows: u64) -> Result<(), StoreError> {
-    if rows == 0 {
-        Err(StoreError::Fenced)
-    } else {
-        Ok(())
+async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
+    if let Some(key) = &begin.idempotency_key
+        && let Some(before) = begun_before(tx, begin.user, key).await?
+    {
+        return Ok(before);
     }
+    let Some((conversation, message_id)) = place(tx, begin).await? else {
+        return Ok(Begun::Absent);
+    };
+    let generation = Generation {
+        id: GenerationId::new(),
+        conversation_id: conversation,
+        message_id: MessageId::new(),
+        user_id: begin.user,
+        model: begin.model.clone(),
+        status: Status::Queued,
+        epoch: 1,
+        attempts: 1,
+        usage: None,
+        error: None,
+        created_at: begin.now,
+        finished_at: None,
+    };
+    let answer = NewMessage {
+        id: generation.message_id,
+        conversation,
+        parent: Some(message_id),
+        role: Role::Assistant,
+        content: "",
+        now: begin.now,
+    };
+    answer.insert(tx).await?;
+    insert(tx, &generation).await?;
+    let text = "UPDATE conversations SET head_message_id = $1, updated_at = $2 WHERE id = $3";
+    let values = args![generation.message_id, begin.now, conversation];
+    tx.execute("move_head", text, values).await?;
+    if let Some(key) = &begin.idempotency_key {
+        let text = "INSERT INTO idempotency_keys (user_id, key, request, generation_id, created_at) VALUES ($1, $2, $3, $4, $5)";
+        let values = args![begin.user, &key.key, &key.digest, generation.id, begin.now];
+        tx.execute("insert_key", text, values).await?;
+    }
+    Ok(Begun::New {
+        generation,
+        message_id,
+    })
 }
 
 /// Puts the user's message in its place: the conversation and the message to answer, or `None` if the place is not there.
 async fn place(
-    tx: &mut SqliteConnection,
+    tx: &mut Tx,
     begin: &Begin,
 ) -> Result<Option<(ConversationId, MessageId)>, StoreError> {
-    match &begin.start {
+    let (conversation, parent, content) = match &begin.start {
         Start::NewConversation { title, content } => {
             let conversation = Conversation {
                 id: ConversationId::new(),
@@ -282,94 +306,88 @@ async fn place(
                 updated_at: begin.now,
             };
             conversations::insert(tx, &conversation).await?;
-            let message = MessageId::new();
-            insert_message(
-                tx,
-                message,
-                conversation.id,
-                None,
-                Role::User,
-                content,
-                begin.now,
-            )
-            .await?;
-            Ok(Some((conversation.id, message)))
+            (conversation.id, None, content)
         }
         Start::Message {
             conversation,
             parent,
             content,
         } => {
-            let head = sqlx::query(
-                "SELECT head_message_id FROM conversations WHERE id = $1 AND user_id = $2",
-            )
-            .bind(conversation.to_string())
-            .bind(begin.user.to_string())
-            .fetch_optional(&mut *tx)
-            .await?;
-            let Some(head) = head else { return Ok(None) };
+            let Some(head) = hold(tx, begin, *conversation).await? else {
+                return Ok(None);
+            };
             let parent = match parent {
-                Parent::Head => head.parsed_or_null("head_message_id")?,
+                Parent::Head => head,
                 Parent::Root => None,
-                Parent::Message(id)
-                    if role_of(tx, begin.user, *conversation, *id).await?.is_some() =>
-                {
+                Parent::Message(id) if role_of(tx, *conversation, *id).await?.is_some() => {
                     Some(*id)
                 }
                 Parent::Message(_) => return Ok(None),
             };
-            let message = MessageId::new();
-            insert_message(
-                tx,
-                message,
-                *conversation,
-                parent,
-                Role::User,
-                content,
-                begin.now,
-            )
-            .await?;
-            Ok(Some((*conversation, message)))
+            (*conversation, parent, content)
         }
         Start::Again {
             conversation,
             message,
         } => {
-            let role = role_of(tx, begin.user, *conversation, *message).await?;
-            Ok((role == Some(Role::User)).then_some((*conversation, *message)))
+            let mine = hold(tx, begin, *conversation).await?.is_some();
+            let question = mine && role_of(tx, *conversation, *message).await? == Some(Role::User);
+            return Ok(question.then_some((*conversation, *message)));
         }
-    }
+    };
+    let message = NewMessage {
+        id: MessageId::new(),
+        conversation,
+        parent,
+        role: Role::User,
+        content,
+        now: begin.now,
+    };
+    message.insert(tx).await?;
+    Ok(Some((conversation, message.id)))
 }
 
-/// Who speaks in a message, if it stands in this user's conversation.
+/// The newest message of this user's conversation, if there is such a conversation, which stays as it is until the transaction ends:
+/// of two messages that come at once, one goes after the other.
+async fn hold(
+    tx: &mut Tx,
+    begin: &Begin,
+    conversation: ConversationId,
+) -> Result<Option<Option<MessageId>>, StoreError> {
+    let text = "UPDATE conversations SET updated_at = $1 WHERE id = $2 AND user_id = $3 RETURNING head_message_id";
+    let values = args![begin.now, conversation, begin.user];
+    let row = tx.fetch_optional("hold_conversation", text, values).await?;
+    row.map(|row| row.parsed_or_null("head_message_id"))
+        .transpose()
+}
+
+/// Who speaks in a message, if it stands in this conversation.
 async fn role_of(
-    tx: &mut SqliteConnection,
-    user: UserId,
+    tx: &mut Tx,
     conversation: ConversationId,
     message: MessageId,
 ) -> Result<Option<Role>, StoreError> {
-    let row = sqlx::query("SELECT m.role FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE m.id = $1 AND c.id = $2 AND c.user_id = $3")
-        .bind(message.to_string())
-        .bind(conversation.to_string())
-        .bind(user.to_string())
-        .fetch_optional(tx)
+    let text = "SELECT role FROM messages WHERE id = $1 AND conversation_id = $2";
+    let row = tx
+        .fetch_optional("role_of_message", text, args![message, conversation])
         .await?;
     row.map(|row| row.parsed("role")).transpose()
 }
 
 async fn begun_before(
-    tx: &mut SqliteConnection,
+    conn: &mut Conn,
     user: UserId,
     key: &RequestKey,
 ) -> Result<Option<Begun>, StoreError> {
-    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT k.request, m.parent_id, {COLUMNS} FROM idempotency_keys k JOIN generations ON generations.id = k.generation_id JOIN messages m ON m.id = generations.message_id
+    let text = concat!(
+        "SELECT k.request, m.parent_id, ",
+        columns!(),
+        " FROM idempotency_keys k JOIN generations ON generations.id = k.generation_id JOIN messages m ON m.id = generations.message_id
          WHERE k.user_id = $1 AND k.key = $2"
-    )))
-    .bind(user.to_string())
-    .bind(&key.key)
-    .fetch_optional(tx)
-    .await?;
+    );
+    let row = conn
+        .fetch_optional("begun_before", text, args![user, &key.key])
+        .await?;
     let Some(row) = row else { return Ok(None) };
     if row.text("request")? != key.digest {
         return Ok(Some(Begun::KeyReused));
@@ -380,53 +398,58 @@ async fn begun_before(
     }))
 }
 
-async fn insert_message(
-    tx: &mut SqliteConnection,
+/// A message on its way in.
+struct NewMessage<'a> {
     id: MessageId,
     conversation: ConversationId,
     parent: Option<MessageId>,
     role: Role,
-    content: &str,
+    content: &'a str,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(id.to_string())
-        .bind(conversation.to_string())
-        .bind(parent.map(|id| id.to_string()))
-        .bind(role.as_str())
-        .bind(content)
-        .bind(now.micros())
-        .execute(tx)
-        .await?;
-    Ok(())
 }
 
-async fn insert(tx: &mut SqliteConnection, generation: &Generation) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO generations (id, conversation_id, message_id, user_id, model, status, epoch, attempts, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(generation.id.to_string())
-    .bind(generation.conversation_id.to_string())
-    .bind(generation.message_id.to_string())
-    .bind(generation.user_id.to_string())
-    .bind(&generation.model)
-    .bind(generation.status.as_str())
-    .bind(i64::from(generation.epoch))
-    .bind(i64::from(generation.attempts))
-    .bind(generation.created_at.micros())
-    .execute(tx)
-    .await?;
+impl NewMessage<'_> {
+    async fn insert(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        let text = "INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        let role = self.role.as_str();
+        let values = args![
+            self.id,
+            self.conversation,
+            self.parent,
+            role,
+            self.content,
+            self.now
+        ];
+        tx.execute("insert_message", text, values).await?;
+        Ok(())
+    }
+}
+
+async fn insert(tx: &mut Tx, generation: &Generation) -> Result<(), StoreError> {
+    let text = "INSERT INTO generations (id, conversation_id, message_id, user_id, model, status, epoch, attempts, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let values = args![
+        generation.id,
+        generation.conversation_id,
+        generation.message_id,
+        generation.user_id,
+        &generation.model,
+        generation.status.as_str(),
+        generation.epoch,
+        generation.attempts,
+        generation.created_at,
+    ];
+    tx.execute("insert_generation", text, values).await?;
     Ok(())
 }
 
 /// The generation beside a message, if there is one.
-pub(super) fn generation_or_null(row: &SqliteRow) -> Result<Option<Generation>, StoreError> {
+pub(super) fn generation_or_null(row: &Row) -> Result<Option<Generation>, StoreError> {
     row.text_or_null("g_id")?
         .map(|_| generation_of(row))
         .transpose()
 }
 
-fn generation_of(row: &SqliteRow) -> Result<Generation, StoreError> {
+fn generation_of(row: &Row) -> Result<Generation, StoreError> {
     Ok(Generation {
         id: row.parsed("g_id")?,
         conversation_id: row.parsed("g_conversation_id")?,

@@ -1,159 +1,235 @@
-//! The relational store. One file per table or tight group of tables; every query text is portable to PostgreSQL.
+//! The relational store. One file per table or tight group of tables; they say what they want in one text for both engines and do
+//! not know which one runs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `conn` | a connection, a transaction, and how statements run on them |
+//! | `value`, `row` | values in, columns out |
+//! | `dialect` | the few words that differ |
+//! | `sqlite`, `postgres/` | where connections come from |
+//! | `migrations`, `options`, `timing` | the schema, what can be set, what is counted |
 
+mod conn;
 mod conversations;
+mod dialect;
 mod generations;
 mod messages;
+mod migrations;
+mod options;
+mod postgres;
 mod row;
 mod sessions;
+mod sqlite;
+mod timing;
 mod users;
+mod value;
 mod versions;
 
 pub use conversations::ConversationPatch;
 pub use generations::{Begin, Begun, Parent, RequestKey, Start};
 pub use messages::MessageRow;
+pub use migrations::{PlannedMigration, SCHEMA_VERSION};
+pub use options::{DbOptions, Host, Location, PostgresOptions, Synchronous};
 pub use sessions::Rotation;
 pub use users::{Grant, NewUser, Registered};
 
 use crate::StoreError;
-use sqlx::{
-    Connection as _, Sqlite, SqlitePool, Transaction,
-    migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
-use std::{path::PathBuf, sync::Arc, time::Duration};
-use versions::Versions;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
-
-/// The newest schema that this program knows.
-pub const SCHEMA_VERSION: i64 = 1;
-
-/// How hard a commit is pressed onto the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Synchronous {
-    /// A commit survives the death of the program, not always a power cut (which may take the last ones whole, never half).
-    #[default]
-    Normal,
-    /// A commit survives a power cut, at the price of a disk flush each.
-    Full,
-}
-
-/// Where the relational store lies and how it behaves.
-#[derive(Debug, Clone)]
-pub struct DbOptions {
-    /// The database file; made if absent, its directory is not.
-    pub path: PathBuf,
-    /// How hard a commit is pressed onto the disk.
-    pub synchronous: Synchronous,
-}
+use conn::{Conn, Link, Tx};
+use jarvis_domain::UserId;
+use postgres::{Cluster, Role};
+use std::{sync::Arc, time::Duration};
+use timing::Timing;
+use tokio::time::timeout;
+use value::args;
+use versions::{Asked, Counted};
 
 /// The relational store. Cheap to clone.
-///
-/// SQLite takes one writer at a time: writes go through a pool of one connection, so they queue here in order instead of
-/// failing as busy; reads have connections of their own and never wait for a write.
 #[derive(Debug, Clone)]
 pub struct Db {
-    reader: SqlitePool,
-    writer: SqlitePool,
-    versions: Arc<Versions>,
+    engine: Engine,
+    timing: Timing,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Sqlite(sqlite::Pools, Arc<Counted>),
+    Postgres(Cluster, Arc<Asked>),
+}
+
+/// What only one transaction may do at a time, beyond what the locks of rows guard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lock {
+    /// Changing the schema.
+    Schema,
+    /// Making the first account.
+    FirstAccount,
+}
+
+impl Lock {
+    /// A number that no other program on the same database is likely to use.
+    fn key(self) -> i64 {
+        let ours = i64::from_be_bytes(*b"\0jarvis\0");
+        ours + match self {
+            Self::Schema => 1,
+            Self::FirstAccount => 2,
+        }
+    }
 }
 
 impl Db {
-    const READERS: u32 = 4;
-    const DEADLINE: Duration = Duration::from_secs(5);
+    /// How long a standby may take to say whether it is up to date before the primary is asked.
+    const STANDBY_PATIENCE: Duration = Duration::from_millis(200);
 
-    /// Opens the database and brings its schema up to date.
+    /// Opens the database and brings its schema up to date; any number of instances may do so at once on PostgreSQL.
     ///
     /// # Errors
-    /// [`StoreError::Newer`] for a schema of a later program, [`StoreError::Damaged`] for a file that is no database,
-    /// [`StoreError::Full`] without space, else [`StoreError::Unavailable`].
+    /// Before anything is changed: [`StoreError::Newer`] for a schema of a later program that this one may not work on,
+    /// [`StoreError::Changed`] for one of another text than this program's; of a file: [`StoreError::Damaged`] if it is no database,
+    /// [`StoreError::Full`] without space; of a server: [`StoreError::Unreachable`], [`StoreError::SignIn`],
+    /// [`StoreError::NoDatabase`], [`StoreError::TooOld`], [`StoreError::NoPrimary`]. [`StoreError::Migration`] if a step could not
+    /// be applied, with [`StoreError::Forbidden`] below it if the user may not: none is then. Else [`StoreError::Unavailable`].
     pub async fn open(options: &DbOptions) -> Result<Self, StoreError> {
-        let connect = SqliteConnectOptions::new()
-            .filename(&options.path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(match options.synchronous {
-                Synchronous::Normal => SqliteSynchronous::Normal,
-                Synchronous::Full => SqliteSynchronous::Full,
-            })
-            .foreign_keys(true)
-            .busy_timeout(Self::DEADLINE)
-            .optimize_on_close(true, None);
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .min_connections(1)
-                .acquire_timeout(Self::DEADLINE)
-                .max_lifetime(None)
-                .idle_timeout(None)
+        let db = Self::connect(options).await?;
+        if migrations::needed(&mut db.writer().await?).await? {
+            migrations::run(db.begin_write().await?).await?;
+        }
+        Ok(db)
+    }
+
+    /// What [`open`](Self::open) would do to the schema, and what has been done: every migration in order. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) before anything is changed.
+    pub async fn migration_plan(options: &DbOptions) -> Result<Vec<PlannedMigration>, StoreError> {
+        if matches!(&options.location, Location::File { path, .. } if !path.exists()) {
+            return migrations::plan(None).await;
+        }
+        let db = Self::connect(options).await?;
+        let mut conn = db.reader().await?;
+        let plan = migrations::plan(Some(&mut conn)).await;
+        drop(conn);
+        db.close().await;
+        plan
+    }
+
+    async fn connect(options: &DbOptions) -> Result<Self, StoreError> {
+        let engine = match &options.location {
+            Location::File { path, synchronous } => {
+                let pools = sqlite::Pools::open(path, *synchronous, options.deadline).await?;
+                Engine::Sqlite(pools, Arc::default())
+            }
+            Location::Postgres(postgres) => {
+                Engine::Postgres(Cluster::open(postgres, options).await?, Arc::default())
+            }
         };
-        // SQLite itself rolls back what finds the disk full; sqlx then still counts the transaction as open and would begin
-        // no other on this connection, so it is replaced.
-        let writer = pool(1)
-            .before_acquire(|connection, _| {
-                Box::pin(async move { Ok(!connection.is_in_transaction()) })
-            })
-            .connect_with(connect.clone())
-            .await?;
-        MIGRATIONS.run(&writer).await?;
-        let reader = pool(Self::READERS)
-            .connect_with(connect.read_only(true))
-            .await?;
         Ok(Self {
-            reader,
-            writer,
-            versions: Arc::default(),
+            engine,
+            timing: Timing::new(options.slow),
         })
     }
 
     /// Asks the store for a trivial answer: `Ok` when it can be read.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reader).await?;
-        Ok(())
+        let mut conn = self.reader().await?;
+        conn.scalar("ping", "SELECT CAST(1 AS BIGINT)", args![])
+            .await
+            .map(drop)
     }
 
-    /// SQLite's own consistency check: the complaints, none when all is well. Reads the whole file.
+    /// SQLite's own consistency check: the complaints, none when all is well. Reads the whole file. PostgreSQL has none to ask for.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        let lines: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check")
-            .fetch_all(&self.reader)
+        let Engine::Sqlite(..) = self.engine else {
+            return Ok(Vec::new());
+        };
+        let mut conn = self.reader().await?;
+        let rows = conn
+            .fetch_all("integrity", "PRAGMA integrity_check", args![])
             .await?;
-        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        let lines = rows.iter().map(|row| row.text("integrity_check"));
+        lines
+            .filter(|line| !matches!(line, Ok(line) if line == "ok"))
+            .collect()
     }
 
-    /// Waits for running queries, folds the write-ahead log into the file and closes every connection.
+    /// Closes every connection; SQLite waits for running queries and folds the write-ahead log into the file.
     pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        match &self.engine {
+            Engine::Sqlite(pools, _) => pools.close().await,
+            Engine::Postgres(cluster, _) => cluster.close().await,
+        }
     }
 
-    /// Begins a writing transaction: taken at once, so that it cannot fail half-way for another writer's sake.
-    async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// A connection for reading what must be as it is now.
+    async fn reader(&self) -> Result<Conn, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(pools, _) => Ok(self.conn(pools.reader().await?)),
+            Engine::Postgres(cluster, _) => Ok(self.conn(cluster.writer().await?)),
+        }
     }
+
+    /// A connection for reading what only this user changes: to a standby, if there is one that has all of the user's
+    /// acknowledged changes, whichever instance made them.
+    async fn reader_for(&self, user: UserId) -> Result<Conn, StoreError> {
+        if let Engine::Postgres(cluster, _) = &self.engine
+            && let Some(standby) = cluster.standby()
+        {
+            let needed = self.conversations_version(user).await?;
+            let asked = async {
+                let mut conn = self.conn(standby.acquire(Role::Reader).await?);
+                let has = versions::one(&mut conn, user).await?;
+                Ok::<_, StoreError>((has >= needed).then_some(conn))
+            };
+            // One that is behind, away or silent is no trouble of the caller's.
+            if let Ok(Ok(Some(conn))) = timeout(Self::STANDBY_PATIENCE, asked).await {
+                return Ok(conn);
+            }
+        }
+        self.reader().await
+    }
+
+    /// A connection for writing by single statements.
+    async fn writer(&self) -> Result<Conn, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(pools, _) => Ok(self.conn(pools.writer().await?)),
+            Engine::Postgres(cluster, _) => Ok(self.conn(cluster.writer().await?)),
+        }
+    }
+
+    fn conn(&self, link: impl Into<Link>) -> Conn {
+        Conn::new(link.into(), self.timing.clone())
+    }
+
+    /// Begins a writing transaction. On PostgreSQL it sees what others have committed before each of its statements; what must not
+    /// move under it, it locks: a row by writing it, anything else by [`Tx::lock`].
+    async fn begin_write(&self) -> Result<Tx, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(pools, versions) => {
+                let conn = self.conn(pools.begin().await?);
+                Ok(Tx::new(conn, Some(Arc::clone(versions))))
+            }
+            Engine::Postgres(cluster, _) => {
+                let mut lease = cluster.writer().await?;
+                lease.begin().await?;
+                Ok(Tx::new(self.conn(lease), None))
+            }
+        }
+    }
+}
+
+/// Runs `attempt` again, a few times, where its transaction was undone for another one's sake.
+async fn again<T, F>(attempt: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    const TIMES: u32 = 3;
+    for _ in 1..TIMES {
+        match attempt().await {
+            Err(StoreError::Conflict(_)) => {}
+            outcome => return outcome,
+        }
+    }
+    attempt().await
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn writing_goes_on_when_a_full_disk_has_room_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let db = Db::open(&DbOptions {
-            path: directory.path().join("jarvis.db"),
-            synchronous: Synchronous::Normal,
-        })
-        .await
-        .unwrap();
-        // What SQLite does by itself when it finds the disk full.
-        let mut tx = db.begin_write().await.unwrap();
-        sqlx::query("ROLLBACK").execute(&mut *tx).await.unwrap();
-        drop(tx);
-        let mut tx = db.begin_write().await.unwrap();
-        sqlx::query("CREATE TABLE t (x)")
-            .execute(&mut *tx)
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
-    }
-}
+mod tests;

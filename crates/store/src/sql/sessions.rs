@@ -1,6 +1,6 @@
 //! Sign-ins and their rotating refresh tokens. Tokens are known here by their hash alone.
 
-use super::{Db, row::Columns};
+use super::{Db, conn::Tx, value::args};
 use crate::StoreError;
 use jarvis_domain::{SessionId, Timestamp, UserId};
 
@@ -35,12 +35,9 @@ impl Db {
         expires_at: Timestamp,
     ) -> Result<SessionId, StoreError> {
         let id = SessionId::new();
+        let text = "INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3)";
         let mut tx = self.begin_write().await?;
-        sqlx::query("INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3)")
-            .bind(id.to_string())
-            .bind(user.to_string())
-            .bind(now.micros())
-            .execute(&mut *tx)
+        tx.execute("create_session", text, args![id, user, now])
             .await?;
         insert_token(&mut tx, id, token_hash, now, expires_at).await?;
         tx.commit().await?;
@@ -56,40 +53,13 @@ impl Db {
         expires_at: Timestamp,
     ) -> Result<Rotation, StoreError> {
         let mut tx = self.begin_write().await?;
-        let row = sqlx::query(
-            "SELECT s.id, s.user_id, s.revoked_at, t.used_at, t.expires_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.token_hash = $1",
-        )
-        .bind(token_hash)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = row else {
-            return Ok(Rotation::Refused);
-        };
-        let session: SessionId = row.parsed("id")?;
-        let user: UserId = row.parsed("user_id")?;
-        if row.moment_or_null("revoked_at")?.is_some() {
-            return Ok(Rotation::Refused);
-        }
-        if row.moment_or_null("used_at")?.is_some() {
-            sqlx::query("UPDATE sessions SET revoked_at = $1 WHERE id = $2")
-                .bind(now.micros())
-                .bind(session.to_string())
-                .execute(&mut *tx)
-                .await?;
+        let rotation = rotate(&mut tx, token_hash, new_hash, now, expires_at).await?;
+        if rotation == Rotation::Refused {
+            tx.rollback().await?;
+        } else {
             tx.commit().await?;
-            return Ok(Rotation::Reused { session, user });
         }
-        if row.moment("expires_at")? <= now {
-            return Ok(Rotation::Refused);
-        }
-        sqlx::query("UPDATE refresh_tokens SET used_at = $1 WHERE token_hash = $2")
-            .bind(now.micros())
-            .bind(token_hash)
-            .execute(&mut *tx)
-            .await?;
-        insert_token(&mut tx, session, new_hash, now, expires_at).await?;
-        tx.commit().await?;
-        Ok(Rotation::Rotated { session, user })
+        Ok(rotation)
     }
 
     /// Ends the sign-in that a refresh token belongs to, and names it; `None` for an unknown token, and for one whose sign-in
@@ -99,41 +69,72 @@ impl Db {
         token_hash: &str,
         now: Timestamp,
     ) -> Result<Option<SessionId>, StoreError> {
-        let row = sqlx::query(
-            "UPDATE sessions SET revoked_at = $1 WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = $2) AND revoked_at IS NULL RETURNING id",
-        )
-        .bind(now.micros())
-        .bind(token_hash)
-        .fetch_optional(&self.writer)
-        .await?;
+        let text = "UPDATE sessions SET revoked_at = $1 WHERE id = (SELECT session_id FROM refresh_tokens WHERE token_hash = $2) AND revoked_at IS NULL RETURNING id";
+        let mut conn = self.writer().await?;
+        let row = conn
+            .fetch_optional("revoke_session", text, args![now, token_hash])
+            .await?;
         row.map(|row| row.parsed("id")).transpose()
     }
 
     /// Whether a sign-in exists and has not been revoked.
     pub async fn session_is_live(&self, id: SessionId) -> Result<bool, StoreError> {
-        let live: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM sessions WHERE id = $1 AND revoked_at IS NULL",
-        )
-        .bind(id.to_string())
-        .fetch_one(&self.reader)
-        .await?;
+        let text = "SELECT COUNT(*) FROM sessions WHERE id = $1 AND revoked_at IS NULL";
+        let mut conn = self.reader().await?;
+        let live = conn.scalar("session_is_live", text, args![id]).await?;
         Ok(live > 0)
     }
 }
 
+async fn rotate(
+    tx: &mut Tx,
+    token_hash: &str,
+    new_hash: &str,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> Result<Rotation, StoreError> {
+    let text = "SELECT s.id, s.user_id, s.revoked_at, t.used_at, t.expires_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.token_hash = $1";
+    let row = tx
+        .fetch_optional("refresh_token", text, args![token_hash])
+        .await?;
+    let Some(row) = row else {
+        return Ok(Rotation::Refused);
+    };
+    let session: SessionId = row.parsed("id")?;
+    let user: UserId = row.parsed("user_id")?;
+    if row.moment_or_null("revoked_at")?.is_some() {
+        return Ok(Rotation::Refused);
+    }
+    let mut spent = row.moment_or_null("used_at")?.is_some();
+    if !spent {
+        if row.moment("expires_at")? <= now {
+            return Ok(Rotation::Refused);
+        }
+        // Another one may present the same token at this moment; whoever comes second finds it used.
+        let text =
+            "UPDATE refresh_tokens SET used_at = $1 WHERE token_hash = $2 AND used_at IS NULL";
+        let values = args![now, token_hash];
+        spent = tx.execute("use_refresh_token", text, values).await? == 0;
+    }
+    if spent {
+        let text = "UPDATE sessions SET revoked_at = $1 WHERE id = $2";
+        tx.execute("revoke_session", text, args![now, session])
+            .await?;
+        return Ok(Rotation::Reused { session, user });
+    }
+    insert_token(tx, session, new_hash, now, expires_at).await?;
+    Ok(Rotation::Rotated { session, user })
+}
+
 async fn insert_token(
-    tx: &mut sqlx::SqliteConnection,
+    tx: &mut Tx,
     session: SessionId,
     token_hash: &str,
     now: Timestamp,
     expires_at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO refresh_tokens (token_hash, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
-        .bind(token_hash)
-        .bind(session.to_string())
-        .bind(now.micros())
-        .bind(expires_at.micros())
-        .execute(tx)
-        .await?;
+    let text = "INSERT INTO refresh_tokens (token_hash, session_id, created_at, expires_at) VALUES ($1, $2, $3, $4)";
+    let values = args![token_hash, session, now, expires_at];
+    tx.execute("insert_refresh_token", text, values).await?;
     Ok(())
 }

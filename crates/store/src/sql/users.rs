@@ -1,9 +1,8 @@
 //! Accounts and the invitations to make one.
 
-use super::{Db, row::Columns};
+use super::{Db, Lock, conn::Tx, row::Row, value::args};
 use crate::StoreError;
 use jarvis_domain::{Email, InviteId, Timestamp, User, UserId, UserRole};
-use sqlx::sqlite::SqliteRow;
 
 /// An account to be made.
 #[derive(Debug, Clone)]
@@ -45,91 +44,50 @@ pub enum Registered {
 impl Db {
     /// How many accounts there are.
     pub async fn count_users(&self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
-            .fetch_one(&self.reader)
-            .await?;
+        let mut conn = self.reader().await?;
+        let count = conn.scalar("count_users", COUNT, args![]).await?;
         Ok(count.unsigned_abs())
     }
 
     /// Makes an account: whole, or not at all. Two that claim to be the first cannot both be.
     pub async fn register(&self, new: NewUser, grant: Grant<'_>) -> Result<Registered, StoreError> {
         let mut tx = self.begin_write().await?;
-        let role = match grant {
-            Grant::First => {
-                let others: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
-                    .fetch_one(&mut *tx)
-                    .await?;
-                if others > 0 {
-                    return Ok(Registered::NotFirst);
-                }
-                UserRole::Admin
+        match register(&mut tx, new, grant).await? {
+            made @ Registered::Made(_) => {
+                tx.commit().await?;
+                Ok(made)
             }
-            Grant::Open | Grant::Invite(_) => UserRole::User,
-        };
-        let made = sqlx::query(
-            "INSERT INTO users (id, email, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (email) DO NOTHING",
-        )
-        .bind(new.id.to_string())
-        .bind(new.email.as_str())
-        .bind(new.password_hash)
-        .bind(role.as_str())
-        .bind(new.created_at.micros())
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if made == 0 {
-            return Ok(Registered::EmailTaken);
-        }
-        if let Grant::Invite(code_hash) = grant {
-            let used = sqlx::query(
-                "UPDATE invites SET used_by = $1, used_at = $2 WHERE code_hash = $3 AND used_at IS NULL AND expires_at > $2",
-            )
-            .bind(new.id.to_string())
-            .bind(new.created_at.micros())
-            .bind(code_hash)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
-            if used == 0 {
-                return Ok(Registered::BadInvite);
+            refused => {
+                tx.rollback().await?;
+                Ok(refused)
             }
         }
-        tx.commit().await?;
-        Ok(Registered::Made(User {
-            id: new.id,
-            email: new.email,
-            role,
-            created_at: new.created_at,
-        }))
     }
 
     /// The account with this identifier.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query("SELECT id, email, role, created_at FROM users WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(&self.reader)
-            .await?;
+        let text = "SELECT id, email, role, created_at FROM users WHERE id = $1";
+        let mut conn = self.reader().await?;
+        let row = conn.fetch_optional("user", text, args![id]).await?;
         row.as_ref().map(user_of).transpose()
     }
 
     /// The account with this address and its password's argon2id string.
     pub async fn credentials(&self, email: &Email) -> Result<Option<(User, String)>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, email, role, created_at, password_hash FROM users WHERE email = $1",
-        )
-        .bind(email.as_str())
-        .fetch_optional(&self.reader)
-        .await?;
+        let text = "SELECT id, email, role, created_at, password_hash FROM users WHERE email = $1";
+        let mut conn = self.reader().await?;
+        let row = conn
+            .fetch_optional("credentials", text, args![email.as_str()])
+            .await?;
         row.map(|row| Ok((user_of(&row)?, row.text("password_hash")?)))
             .transpose()
     }
 
     /// Puts a fresh hash in the place of a password's old one (other parameters, same password).
     pub async fn set_password_hash(&self, id: UserId, hash: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2")
-            .bind(hash)
-            .bind(id.to_string())
-            .execute(&self.writer)
+        let text = "UPDATE users SET password_hash = $1 WHERE id = $2";
+        let mut conn = self.writer().await?;
+        conn.execute("set_password_hash", text, args![hash, id])
             .await?;
         Ok(())
     }
@@ -143,19 +101,54 @@ impl Db {
         expires_at: Timestamp,
     ) -> Result<InviteId, StoreError> {
         let id = InviteId::new();
-        sqlx::query("INSERT INTO invites (id, code_hash, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
-            .bind(id.to_string())
-            .bind(code_hash)
-            .bind(by.to_string())
-            .bind(now.micros())
-            .bind(expires_at.micros())
-            .execute(&self.writer)
-            .await?;
+        let text = "INSERT INTO invites (id, code_hash, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
+        let values = args![id, code_hash, by, now, expires_at];
+        let mut conn = self.writer().await?;
+        conn.execute("create_invite", text, values).await?;
         Ok(id)
     }
 }
 
-fn user_of(row: &SqliteRow) -> Result<User, StoreError> {
+const COUNT: &str = "SELECT COUNT(*) FROM users";
+
+async fn register(tx: &mut Tx, new: NewUser, grant: Grant<'_>) -> Result<Registered, StoreError> {
+    let role = match grant {
+        Grant::First => {
+            tx.lock(Lock::FirstAccount).await?;
+            if tx.scalar("count_users", COUNT, args![]).await? > 0 {
+                return Ok(Registered::NotFirst);
+            }
+            UserRole::Admin
+        }
+        Grant::Open | Grant::Invite(_) => UserRole::User,
+    };
+    let text = "INSERT INTO users (id, email, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (email) DO NOTHING";
+    let values = args![
+        new.id,
+        new.email.as_str(),
+        new.password_hash,
+        role.as_str(),
+        new.created_at,
+    ];
+    if tx.execute("register", text, values).await? == 0 {
+        return Ok(Registered::EmailTaken);
+    }
+    if let Grant::Invite(code_hash) = grant {
+        let text = "UPDATE invites SET used_by = $1, used_at = $2 WHERE code_hash = $3 AND used_at IS NULL AND expires_at > $2";
+        let values = args![new.id, new.created_at, code_hash];
+        if tx.execute("use_invite", text, values).await? == 0 {
+            return Ok(Registered::BadInvite);
+        }
+    }
+    Ok(Registered::Made(User {
+        id: new.id,
+        email: new.email,
+        role,
+        created_at: new.created_at,
+    }))
+}
+
+fn user_of(row: &Row) -> Result<User, StoreError> {
     Ok(User {
         id: row.parsed("id")?,
         email: row.parsed("email")?,

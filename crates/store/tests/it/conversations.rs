@@ -1,6 +1,13 @@
-use crate::{NOW, at, open, user};
+use crate::{NOW, Store, at, on_both, user};
 use jarvis_domain::{Conversation, ConversationId, MessageId, UserId};
 use jarvis_store::{ConversationPatch, Db};
+
+on_both![
+    pages_join_without_gap_or_overlap_even_among_equal_moments,
+    another_users_conversation_is_absent,
+    every_write_moves_the_version_of_its_user_alone,
+    a_head_must_be_a_message_of_the_conversation,
+];
 
 async fn conversation(db: &Db, user: UserId, title: &str, updated: i64) -> ConversationId {
     let id = ConversationId::new();
@@ -17,10 +24,8 @@ async fn conversation(db: &Db, user: UserId, title: &str, updated: i64) -> Conve
     id
 }
 
-#[tokio::test]
-async fn pages_join_without_gap_or_overlap_even_among_equal_moments() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn pages_join_without_gap_or_overlap_even_among_equal_moments(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     for n in 0..25 {
         conversation(&db, enzo.id, &format!("c{n}"), 1_000 + i64::from(n / 10)).await;
@@ -37,10 +42,8 @@ async fn pages_join_without_gap_or_overlap_even_among_equal_moments() {
     assert_eq!(paged, whole);
 }
 
-#[tokio::test]
-async fn another_users_conversation_is_absent() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn another_users_conversation_is_absent(store: Store) {
+    let db = store.open().await;
     let (enzo, eve) = (
         user(&db, "enzo@example.org").await,
         user(&db, "eve@example.org").await,
@@ -62,21 +65,19 @@ async fn another_users_conversation_is_absent() {
     );
 }
 
-#[tokio::test]
-async fn every_write_moves_the_version_of_its_user_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn every_write_moves_the_version_of_its_user_alone(store: Store) {
+    let db = store.open().await;
     let (enzo, eve) = (
         user(&db, "enzo@example.org").await,
         user(&db, "eve@example.org").await,
     );
-    let mut seen = db.conversations_version(enzo.id);
-    let mut moved = |db: &Db| {
-        let now = db.conversations_version(enzo.id);
+    let mut seen = db.conversations_version(enzo.id).await.unwrap();
+    let mut moved = async || {
+        let now = db.conversations_version(enzo.id).await.unwrap();
         std::mem::replace(&mut seen, now) != now
     };
     let id = conversation(&db, enzo.id, "a", 1).await;
-    assert!(moved(&db));
+    assert!(moved().await);
     let patch = ConversationPatch {
         title: Some("b".into()),
         ..ConversationPatch::default()
@@ -85,17 +86,15 @@ async fn every_write_moves_the_version_of_its_user_alone() {
         .await
         .unwrap()
         .unwrap();
-    assert!(moved(&db));
+    assert!(moved().await);
     db.delete_conversation(enzo.id, id).await.unwrap();
-    assert!(moved(&db));
+    assert!(moved().await);
     conversation(&db, eve.id, "hers", 1).await;
-    assert!(!moved(&db));
+    assert!(!moved().await);
 }
 
-#[tokio::test]
-async fn a_head_must_be_a_message_of_the_conversation() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn a_head_must_be_a_message_of_the_conversation(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     let id = conversation(&db, enzo.id, "a", 1).await;
     let patch = ConversationPatch {

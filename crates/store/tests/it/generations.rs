@@ -1,6 +1,15 @@
-use crate::{NOW, at, open, user};
+use crate::{NOW, Store, at, on_both, user};
 use jarvis_domain::{Generation, GenerationError, MessageId, Role, Status, Usage, UserId};
 use jarvis_store::{Begin, Begun, Db, Outcome, Parent, RequestKey, Start, StoreError};
+
+on_both![
+    branches_grow_from_any_message_and_are_read_root_first,
+    one_key_begins_one_generation_however_often_it_comes,
+    foreign_places_are_absent_and_answers_are_not_answered_again,
+    a_late_owner_is_refused_and_an_end_is_final,
+    a_deleted_conversation_takes_everything_with_it,
+    a_long_branch_can_be_read_and_deleted,
+];
 
 fn key(digest: &str) -> RequestKey {
     RequestKey {
@@ -50,10 +59,8 @@ fn done() -> Outcome {
     }
 }
 
-#[tokio::test]
-async fn branches_grow_from_any_message_and_are_read_root_first() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn branches_grow_from_any_message_and_are_read_root_first(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     let (one, question) = new(&db, begin(enzo.id, first("q1"))).await;
     db.finish(&one, "a1", &done(), at(2_000_000)).await.unwrap();
@@ -125,12 +132,12 @@ async fn branches_grow_from_any_message_and_are_read_root_first() {
             .len(),
         2
     );
-    let rows = db.messages(conversation, 100, None).await.unwrap();
+    let rows = db.messages(enzo.id, conversation, 100, None).await.unwrap();
     assert_eq!(rows.len(), 7);
     assert_eq!(rows[1].generation.as_ref().unwrap().usage, done().usage);
     assert_eq!(rows[0].generation, None);
     assert_eq!(
-        db.messages(conversation, 100, Some(rows[4].message.id))
+        db.messages(enzo.id, conversation, 100, Some(rows[4].message.id))
             .await
             .unwrap()
             .as_slice(),
@@ -138,10 +145,8 @@ async fn branches_grow_from_any_message_and_are_read_root_first() {
     );
 }
 
-#[tokio::test]
-async fn one_key_begins_one_generation_however_often_it_comes() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn one_key_begins_one_generation_however_often_it_comes(store: Store) {
+    let db = store.open().await;
     let (enzo, eve) = (
         user(&db, "enzo@example.org").await,
         user(&db, "eve@example.org").await,
@@ -178,7 +183,7 @@ async fn one_key_begins_one_generation_however_often_it_comes() {
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        db.messages(generation.conversation_id, 10, None)
+        db.messages(enzo.id, generation.conversation_id, 10, None)
             .await
             .unwrap()[0]
             .message
@@ -208,10 +213,8 @@ async fn one_key_begins_one_generation_however_often_it_comes() {
     );
 }
 
-#[tokio::test]
-async fn foreign_places_are_absent_and_answers_are_not_answered_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn foreign_places_are_absent_and_answers_are_not_answered_again(store: Store) {
+    let db = store.open().await;
     let (enzo, eve) = (
         user(&db, "enzo@example.org").await,
         user(&db, "eve@example.org").await,
@@ -246,13 +249,17 @@ async fn foreign_places_are_absent_and_answers_are_not_answered_again() {
         );
     }
     assert_eq!(db.generation(eve.id, mine.id).await.unwrap(), None);
-    assert_eq!(db.messages(conversation, 10, None).await.unwrap().len(), 2);
+    assert_eq!(
+        db.messages(enzo.id, conversation, 10, None)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
-#[tokio::test]
-async fn a_late_owner_is_refused_and_an_end_is_final() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn a_late_owner_is_refused_and_an_end_is_final(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     let (old, _) = new(&db, begin(enzo.id, first("q"))).await;
     db.mark_running(old.id, old.epoch).await.unwrap();
@@ -302,10 +309,8 @@ async fn a_late_owner_is_refused_and_an_end_is_final() {
     assert!(db.unfinished().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_deleted_conversation_takes_everything_with_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn a_deleted_conversation_takes_everything_with_it(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     let keyed = Begin {
         idempotency_key: Some(key("q")),
@@ -325,10 +330,8 @@ async fn a_deleted_conversation_takes_everything_with_it() {
     assert!(matches!(db.begin(keyed).await.unwrap(), Begun::New { .. }));
 }
 
-#[tokio::test]
-async fn a_long_branch_can_be_read_and_deleted() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn a_long_branch_can_be_read_and_deleted(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     let (first, _) = new(&db, begin(enzo.id, first("q"))).await;
     let conversation = first.conversation_id;

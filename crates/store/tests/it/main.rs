@@ -1,15 +1,19 @@
-//! The stores as their callers see them, on real files.
+//! The stores as their callers see them, on real files and a real PostgreSQL.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod answers;
+mod concurrency;
 mod conversations;
 mod generations;
 mod open;
+mod outage;
 mod sessions;
+mod texts;
 
 use jarvis_domain::{Timestamp, User, UserId};
-use jarvis_store::{Db, DbOptions, Grant, NewUser, Registered, Synchronous};
-use std::path::Path;
+use jarvis_store::{Db, DbOptions, Grant, Host, Location, NewUser, PostgresOptions, Registered};
+use jarvis_testkit::services::Postgres;
+use tempfile::TempDir;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
@@ -17,16 +21,88 @@ pub(crate) fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-pub(crate) async fn open(directory: &Path) -> Db {
-    Db::open(&options(directory)).await.unwrap()
+/// An empty store of one engine, for one test.
+pub(crate) struct Store {
+    pub(crate) options: DbOptions,
+    _directory: Option<TempDir>,
 }
 
-pub(crate) fn options(directory: &Path) -> DbOptions {
-    DbOptions {
-        path: directory.join("jarvis.db"),
-        synchronous: Synchronous::Normal,
+impl Store {
+    pub(crate) fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            options: DbOptions::file(directory.path().join("jarvis.db")),
+            _directory: Some(directory),
+        }
+    }
+
+    pub(crate) fn postgres() -> Self {
+        let server = Postgres::shared();
+        let database = server.create_database();
+        Self {
+            options: DbOptions::new(Location::Postgres(on(server, &database))),
+            _directory: None,
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Db {
+        Db::open(&self.options).await.unwrap()
+    }
+
+    /// Runs statements beside Jarvis: the values that came back, a line for a row.
+    pub(crate) async fn sql(&self, text: &'static str) -> String {
+        match &self.options.location {
+            Location::File { path, .. } => {
+                let url = format!("sqlite://{}", path.display());
+                let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+                let query = sqlx::query_scalar::<_, i64>(text);
+                let rows = query.fetch_all(&pool).await.unwrap();
+                pool.close().await;
+                let lines: Vec<_> = rows.iter().map(ToString::to_string).collect();
+                lines.join("\n")
+            }
+            Location::Postgres(options) => Postgres::shared().psql(&options.database, text),
+        }
     }
 }
+
+/// How the ordinary user reaches a database of `server`.
+pub(crate) fn on(server: &Postgres, database: &str) -> PostgresOptions {
+    PostgresOptions {
+        hosts: vec![host(server)],
+        user: Postgres::USER.into(),
+        password: Some(Postgres::PASSWORD.into()),
+        database: database.into(),
+        connections: 10,
+    }
+}
+
+pub(crate) fn host(server: &Postgres) -> Host {
+    Host {
+        name: "127.0.0.1".into(),
+        port: server.port(),
+    }
+}
+
+/// Makes of each function named a test on SQLite and one on PostgreSQL.
+macro_rules! on_both {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(crate::Store::sqlite()).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(crate::Store::postgres()).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
 
 pub(crate) fn new_user(email: &str) -> NewUser {
     NewUser {

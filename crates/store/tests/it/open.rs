@@ -1,55 +1,186 @@
-use crate::{open, options, user};
-use jarvis_store::{Db, SCHEMA_VERSION, StoreError};
+use crate::{Store, host, on, on_both, user};
+use jarvis_store::{Db, DbOptions, Host, Location, PostgresOptions, SCHEMA_VERSION, StoreError};
+use jarvis_testkit::services::{Postgres, free_port};
 
-#[tokio::test]
-async fn a_second_opening_finds_what_the_first_wrote() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+on_both![
+    a_second_opening_finds_what_the_first_wrote,
+    a_newer_schema_that_only_adds_is_served,
+    a_newer_schema_above_the_floor_is_refused_and_left_alone,
+    a_migration_of_another_text_is_refused,
+    the_known_version_is_the_newest_migration,
+    the_plan_says_what_is_missing_and_changes_nothing,
+];
+
+const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (44, 'later', TRUE, '', 0)";
+
+async fn a_second_opening_finds_what_the_first_wrote(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     db.close().await;
-    let db = open(directory.path()).await;
+    let db = store.open().await;
     assert_eq!(db.user(enzo.id).await.unwrap(), Some(enzo));
     assert_eq!(db.integrity().await.unwrap(), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_database_of_a_newer_program_is_refused_and_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    open(directory.path()).await.close().await;
-    let url = format!("sqlite://{}", options(directory.path()).path.display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES ($1, 'later', TRUE, x'00', 0)")
-        .bind(SCHEMA_VERSION + 41)
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
-    let error = Db::open(&options(directory.path())).await.unwrap_err();
+async fn a_newer_schema_that_only_adds_is_served(store: Store) {
+    store.open().await.close().await;
+    store.sql(NEWER).await;
+    let db = store.open().await;
+    user(&db, "enzo@example.org").await;
+    let plan = Db::migration_plan(&store.options).await.unwrap();
+    let last = plan.last().unwrap();
+    assert_eq!((last.version, last.applied), (44, true));
+}
+
+async fn a_newer_schema_above_the_floor_is_refused_and_left_alone(store: Store) {
+    store.open().await.close().await;
+    store.sql(NEWER).await;
+    store.sql("UPDATE schema_floor SET version = 44").await;
+    let error = Db::open(&store.options).await.unwrap_err();
     assert!(
-        matches!(error, StoreError::Newer { found, known } if found == SCHEMA_VERSION + 41 && known == SCHEMA_VERSION),
+        matches!(error, StoreError::Newer { found: 44, known } if known == SCHEMA_VERSION),
         "{error:?}"
     );
     assert!(error.to_string().contains("newer program"));
 }
 
+async fn a_migration_of_another_text_is_refused(store: Store) {
+    store.open().await.close().await;
+    store
+        .sql("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1")
+        .await;
+    let error = Db::open(&store.options).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Changed { version: 1 }),
+        "{error:?}"
+    );
+}
+
+async fn the_known_version_is_the_newest_migration(store: Store) {
+    store.open().await.close().await;
+    let newest = store.sql("SELECT MAX(version) FROM _sqlx_migrations").await;
+    assert_eq!(newest, SCHEMA_VERSION.to_string());
+}
+
+async fn the_plan_says_what_is_missing_and_changes_nothing(store: Store) {
+    let plan = Db::migration_plan(&store.options).await.unwrap();
+    assert!(
+        plan.iter()
+            .all(|step| !step.applied && !step.sql.is_empty())
+    );
+    assert_eq!(plan.last().unwrap().version, SCHEMA_VERSION);
+    let again = Db::migration_plan(&store.options).await.unwrap();
+    assert_eq!(again, plan);
+    store.open().await.close().await;
+    let after = Db::migration_plan(&store.options).await.unwrap();
+    assert_eq!(after.len(), plan.len());
+    assert!(after.iter().all(|step| step.applied));
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_named_as_such() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(options(directory.path()).path, vec![b'x'; 8192]).unwrap();
-    let error = Db::open(&options(directory.path())).await.unwrap_err();
+    let store = Store::sqlite();
+    let Location::File { path, .. } = &store.options.location else {
+        panic!("a file");
+    };
+    std::fs::write(path, vec![b'x'; 8192]).unwrap();
+    let error = Db::open(&store.options).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn the_known_version_is_the_newest_migration() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
-    db.close().await;
-    let url = format!("sqlite://{}", options(directory.path()).path.display());
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let newest: i64 = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations")
-        .fetch_one(&pool)
+async fn ten_instances_that_start_at_once_migrate_once() {
+    let store = Store::postgres();
+    let instances = (0..10).map(|_| Db::open(&store.options));
+    for opened in futures_util::future::join_all(instances).await {
+        opened.unwrap().ping().await.unwrap();
+    }
+    let steps = store.sql("SELECT COUNT(*) FROM _sqlx_migrations").await;
+    let known = Db::migration_plan(&store.options).await.unwrap().len();
+    assert_eq!(steps, known.to_string());
+}
+
+/// What opening says with `change`d options, and in words.
+async fn refusal(change: impl FnOnce(&mut PostgresOptions)) -> (StoreError, String) {
+    let server = Postgres::shared();
+    let mut options = on(server, &server.create_database());
+    change(&mut options);
+    let error = Db::open(&DbOptions::new(Location::Postgres(options)))
         .await
-        .unwrap();
-    assert_eq!(newest, SCHEMA_VERSION);
+        .unwrap_err();
+    let sentence = jarvis_domain::sentence(&error);
+    assert!(!sentence.contains(Postgres::PASSWORD), "{sentence}");
+    assert!(!format!("{error:?}").contains(Postgres::PASSWORD));
+    (error, sentence)
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_named_without_it() {
+    let (error, sentence) = refusal(|options| options.password = Some("hush".into())).await;
+    assert!(matches!(error, StoreError::SignIn { .. }), "{error:?}");
+    assert!(
+        sentence.contains("`jarvis`") && sentence.contains("store.password"),
+        "{sentence}"
+    );
+    assert!(!sentence.contains("hush"), "{sentence}");
+    let (error, _) = refusal(|options| options.user = "nobody-we-know".into()).await;
+    assert!(matches!(error, StoreError::SignIn { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_database_is_named() {
+    let (error, sentence) = refusal(|options| options.database = "jarvis_not_made".into()).await;
+    assert!(matches!(error, StoreError::NoDatabase { .. }), "{error:?}");
+    assert!(sentence.contains("jarvis_not_made"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let port = free_port();
+    let nowhere = Host {
+        name: "127.0.0.1".into(),
+        port,
+    };
+    let (error, sentence) = refusal(|options| options.hosts = vec![nowhere]).await;
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
+    assert!(
+        sentence.contains(&format!("127.0.0.1:{port}")) && sentence.contains("refused"),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_told_and_changes_nothing() {
+    let server = Postgres::shared();
+    let database = server.create_database();
+    server.psql(
+        "postgres",
+        &format!("ALTER DATABASE {database} OWNER TO postgres"),
+    );
+    let options = DbOptions::new(Location::Postgres(on(server, &database)));
+    let error = Db::open(&options).await.unwrap_err();
+    assert!(
+        jarvis_domain::sentence(&error).contains("must own the database"),
+        "{error:?}"
+    );
+    let tables = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(server.psql(&database, tables), "0");
+}
+
+#[tokio::test]
+async fn of_several_servers_the_primary_is_found_and_a_standby_alone_refused() {
+    let primary = Postgres::start();
+    let standby = primary.standby();
+    let database = primary.create_database();
+    let open = |hosts| {
+        let options = PostgresOptions {
+            hosts,
+            ..on(&primary, &database)
+        };
+        async move { Db::open(&DbOptions::new(Location::Postgres(options))).await }
+    };
+    let db = open(vec![host(&standby), host(&primary)]).await.unwrap();
+    user(&db, "enzo@example.org").await;
+    let error = open(vec![host(&standby)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoPrimary), "{error:?}");
 }

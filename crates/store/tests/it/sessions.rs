@@ -1,11 +1,16 @@
-use crate::{NOW, at, new_user, open, user};
+use crate::{NOW, Store, at, new_user, on_both, user};
 use jarvis_domain::UserRole;
 use jarvis_store::{Grant, Registered, Rotation};
 
-#[tokio::test]
-async fn only_one_account_can_be_the_first() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+on_both![
+    only_one_account_can_be_the_first,
+    an_address_is_taken_once_and_an_invitation_used_once,
+    a_refresh_token_that_comes_twice_revokes_its_family,
+    expired_unknown_and_signed_out_tokens_are_refused,
+];
+
+async fn only_one_account_can_be_the_first(store: Store) {
+    let db = store.open().await;
     let (one, two) = tokio::join!(
         db.register(new_user("a@example.org"), Grant::First),
         db.register(new_user("b@example.org"), Grant::First)
@@ -18,10 +23,8 @@ async fn only_one_account_can_be_the_first() {
     assert_eq!(db.count_users().await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn an_address_is_taken_once_and_an_invitation_used_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn an_address_is_taken_once_and_an_invitation_used_once(store: Store) {
+    let db = store.open().await;
     let admin = user(&db, "admin@example.org").await;
     assert_eq!(
         db.register(new_user("admin@example.org"), Grant::Open)
@@ -64,10 +67,8 @@ async fn an_address_is_taken_once_and_an_invitation_used_once() {
     );
 }
 
-#[tokio::test]
-async fn a_refresh_token_that_comes_twice_revokes_its_family() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn a_refresh_token_that_comes_twice_revokes_its_family(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     let session = db
         .create_session(enzo.id, "t1", NOW, at(9_000_000))
@@ -109,10 +110,8 @@ async fn a_refresh_token_that_comes_twice_revokes_its_family() {
     );
 }
 
-#[tokio::test]
-async fn expired_unknown_and_signed_out_tokens_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = open(directory.path()).await;
+async fn expired_unknown_and_signed_out_tokens_are_refused(store: Store) {
+    let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     db.create_session(enzo.id, "old", NOW, at(1_500_000))
         .await

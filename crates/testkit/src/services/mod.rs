@@ -25,7 +25,7 @@ use std::{
 };
 
 /// How long a server may take to come up, or to go, on a machine that has other things to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A TCP port of the loopback that nobody listens on, given once in this process. It lies from 10000 to 19999: below the ports that
 /// outgoing connections take by themselves, and with room for a second one ten thousand above (Redis Cluster's bus).

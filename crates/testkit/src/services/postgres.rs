@@ -1,8 +1,9 @@
 //! One PostgreSQL server.
 
-use super::{Home, Process, free_port, run};
+use super::{Home, Process, free_port, run, wait_until};
 use rustix::process::Signal;
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -75,6 +76,7 @@ impl Postgres {
     }
 
     /// A standby that follows this server by streaming replication.
+    #[must_use]
     pub fn standby(&self) -> Self {
         let home = Home::new("standby");
         let data = home.path().join("data");
@@ -95,6 +97,15 @@ impl Postgres {
         standby.configure(&[]);
         standby.launch();
         standby
+    }
+
+    /// Waits until this standby has all that `primary` has written by now.
+    pub fn catch_up(&self, primary: &Self) {
+        let written = primary.psql("postgres", "SELECT pg_current_wal_lsn()");
+        let has = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        wait_until("the standby catches up", || {
+            self.psql("postgres", &has) == "t"
+        });
     }
 
     /// The port on 127.0.0.1.
@@ -181,15 +192,13 @@ impl Postgres {
             ("shared_buffers", "64MB"),
             ("log_min_duration_statement", "-1"),
         ];
-        let lines: String = own
-            .iter()
-            .chain(settings)
-            .map(|(name, value)| format!("{name} = '{value}'\n"))
-            .collect();
         let path = self.data.join("postgresql.auto.conf");
         // A standby finds here how to reach its primary.
-        let before = fs::read_to_string(&path).unwrap();
-        fs::write(path, before + &lines).unwrap();
+        let mut lines = fs::read_to_string(&path).unwrap();
+        for (name, value) in own.iter().chain(settings) {
+            writeln!(lines, "{name} = '{value}'").unwrap();
+        }
+        fs::write(path, lines).unwrap();
     }
 
     fn launch(&mut self) {
@@ -245,4 +254,31 @@ pub(super) fn bin(program: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_keeps_what_it_acknowledged_through_a_kill_and_leaves_nothing_behind() {
+        let mut server = Postgres::start();
+        let database = server.create_database();
+        server.psql(&database, "CREATE TABLE t (x BIGINT)");
+        server.psql(&database, "INSERT INTO t VALUES (1)");
+        let standby = server.standby();
+        server.kill9();
+        server.start_again();
+        assert_eq!(server.psql(&database, "SELECT x FROM t"), "1");
+        server.stop();
+        server.start_again();
+        assert_eq!(server.psql(&database, "SELECT x FROM t"), "1");
+        standby.catch_up(&server);
+        assert_eq!(standby.psql(&database, "SELECT x FROM t"), "1");
+        let homes = [server.home.path(), standby.home.path()].map(Path::to_path_buf);
+        drop((server, standby));
+        for home in homes {
+            assert!(!home.exists(), "{}", home.display());
+        }
+    }
 }
