@@ -186,7 +186,8 @@ def jarvis(rig: Rig, port: int, *, threads: int = 1, slots: int = SLOTS, nodes: 
     named = [flag for url in rig.urls()[:nodes] for flag in ("--node", url)]
     return [rig.options.jarvis.resolve(), "balancer", "--listen", f"127.0.0.1:{port}",
             "--admin-listen", f"127.0.0.1:{port_for_server()}", "--threads", str(threads), *named,
-            "--strategy", rig.options.strategy, "--slots", str(slots), "--log", "warn", *rig.options.jarvis_flag]
+            "--strategy", rig.options.strategy, "--slots", str(slots), "--max-queue", str(2 * rig.options.waiters),
+            "--log", "warn", *rig.options.jarvis_flag]
 
 
 PROXIES: dict[str, Start] = {"nginx": nginx, "haproxy": haproxy, "sglang-router": sglang, "vllm-router": vllm,

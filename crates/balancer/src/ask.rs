@@ -48,6 +48,10 @@ pub(crate) struct Ask {
     pub(crate) prefix: Vec<Link>,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) caller: Caller,
+    /// The request as it came.
+    pub(crate) body: Bytes,
+    /// Whether its tokens are counted as they come, so that every record is read at once.
+    pub(crate) counted: bool,
 }
 
 /// The fields that are looked at; everything else stays as it came.
@@ -85,11 +89,11 @@ impl Ask {
     /// Why the body is no request, for the client.
     pub(crate) fn read(
         dialect: Option<Dialect>,
-        body: &Bytes,
+        body: Bytes,
         caller: Caller,
     ) -> Result<Self, String> {
         let fields: Fields<'_> =
-            serde_json::from_slice(body).map_err(|error| format!("invalid request: {error}"))?;
+            serde_json::from_slice(&body).map_err(|error| format!("invalid request: {error}"))?;
         let model = fields.model.filter(|name| !name.is_empty());
         let model = model.ok_or("model is required")?;
         if model.len() > 512 || model.chars().any(char::is_control) {
@@ -109,6 +113,8 @@ impl Ask {
             prefix,
             max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()),
             caller,
+            counted: false,
+            body,
         })
     }
 
@@ -148,7 +154,7 @@ mod tests {
     fn ask(dialect: Dialect, body: &'static str) -> Result<Ask, String> {
         Ask::read(
             Some(dialect),
-            &Bytes::from_static(body.as_bytes()),
+            Bytes::from_static(body.as_bytes()),
             Caller::default(),
         )
     }

@@ -10,7 +10,6 @@ use crate::{
     resume::Dialect,
     shared::Shared,
 };
-use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -132,15 +131,23 @@ async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
     if balancer.catalog().await.model(&model).is_none() {
         balancer.refresh().await;
     }
-    let call = Arc::new(call(&turn)?);
+    let ask = Arc::new(ask(&turn)?);
     let shared = Arc::clone(&balancer.shared);
     let (told, places) = watch::channel(None);
     let beginning = turn.text_so_far.map(|text| Beginning {
         text,
         tokens: turn.tokens_so_far,
     });
-    let opening =
-        async move { forward::forward(&shared, call, beginning.as_ref(), Some(&told)).await };
+    let opening = async move {
+        let json = HeaderValue::from_static("application/json");
+        let call = Call {
+            method: &Method::POST,
+            path: Dialect::OllamaChat.path(),
+            headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+            ask: &ask,
+        };
+        forward::forward(&shared, call, beginning.as_ref(), Some(&told)).await
+    };
     Ok(Phase::Open {
         balancer,
         model,
@@ -149,7 +156,7 @@ async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
     })
 }
 
-fn call(turn: &ChatTurn) -> Result<Call, ChatError> {
+fn ask(turn: &ChatTurn) -> Result<Ask, ChatError> {
     let rejected = |message: String| ChatError::Rejected { message };
     let request = ChatRequest {
         model: turn.model.clone(),
@@ -158,17 +165,11 @@ fn call(turn: &ChatTurn) -> Result<Call, ChatError> {
         ..ChatRequest::default()
     };
     let body = serde_json::to_vec(&request).map_err(|error| rejected(error.to_string()))?;
-    let body = Bytes::from(body);
-    let dialect = Dialect::OllamaChat;
-    let ask = Ask::read(Some(dialect), &body, turn.caller).map_err(rejected)?;
-    let json = HeaderValue::from_static("application/json");
-    Ok(Call {
-        method: Method::POST,
-        path: dialect.path().to_owned(),
-        headers: HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
-        body,
-        ask,
+    let dialect = Some(Dialect::OllamaChat);
+    let ask = Ask::read(dialect, body.into(), turn.caller).map_err(rejected)?;
+    Ok(Ask {
         counted: true,
+        ..ask
     })
 }
 
@@ -198,7 +199,9 @@ fn unanswered(balancer: &Balancer, model: String, error: Unanswered) -> ChatErro
 
 /// The stream that answers, or what a status other than 200 means.
 fn reading(shared: &Shared, answer: Answer) -> Result<Reading, ChatError> {
-    let node = answer.node;
+    let node = answer
+        .server
+        .map_or_else(String::new, |server| server.node.name.clone());
     let body = match answer.body {
         AnswerBody::Stream(relay) => relay,
         AnswerBody::Whole(body) => return Err(refused(node, answer.head.status, &body)),

@@ -23,12 +23,11 @@ impl Digests {
     /// The digest that a request is to be served with: that of its conversation, else the first node's. `None`: no node
     /// that answers has the model.
     pub(crate) fn standing(&self, ask: &Ask, nodes: &[Arc<Node>]) -> Option<String> {
-        let mut digests = nodes.iter().filter_map(|node| node.digest(&ask.model));
-        let first = digests.next()?;
-        if digests.all(|digest| digest == first) && self.memory().turns.is_empty() {
+        let first = nodes.iter().find_map(|node| node.digest(&ask.model))?;
+        let memory = self.memory();
+        if memory.turns.is_empty() && !differ(&ask.model, &first, nodes) {
             return Some(first);
         }
-        let memory = self.memory();
         let mut turns = ask.prefix.iter().rev();
         let begun = turns.find_map(|link| memory.turns.get(&link.hash));
         Some(begun.cloned().unwrap_or(first))
@@ -36,11 +35,10 @@ impl Digests {
 
     /// `ask` is served with `digest`.
     pub(crate) fn served(&self, ask: &Ask, digest: &str, nodes: &[Arc<Node>]) {
-        let mut others = nodes.iter().filter_map(|node| node.digest(&ask.model));
         let Some(turn) = ask.prefix.last() else {
             return;
         };
-        if others.all(|other| other == digest) {
+        if !differ(&ask.model, digest, nodes) {
             return;
         }
         let mut memory = self.memory();
@@ -57,4 +55,10 @@ impl Digests {
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether some node has a model of this name with other weights than these.
+fn differ(model: &str, digest: &str, nodes: &[Arc<Node>]) -> bool {
+    let mut alike = nodes.iter().map(|node| node.has_weights(model, digest));
+    alike.any(|alike| alike == Some(false))
 }

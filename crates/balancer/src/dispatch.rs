@@ -41,15 +41,23 @@ pub(crate) struct Wanted {
 /// Where waiting stands, for who asked.
 pub(crate) type Places = watch::Sender<Option<Place>>;
 
-/// A slot on a node, with what was expected of it. Every lease ends in exactly one of three ways: [`Lease::finish`],
-/// [`Lease::fail`], or by being dropped, which means that the client has left.
-#[derive(Debug)]
-pub(crate) struct Lease {
+/// Who serves a request, and how that came about.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
     pub(crate) node: Arc<Node>,
     /// Why this node, for `X-Jarvis-Reason`.
     pub(crate) reason: &'static str,
     /// How long it waited for the slot.
     pub(crate) waited: Duration,
+}
+
+/// A slot on a node, with what was expected of it. Every lease ends in exactly one of three ways: [`Lease::finish`],
+/// [`Lease::fail`], or by being dropped, which means that the client has left.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) node: Arc<Node>,
+    reason: &'static str,
+    waited: Duration,
     pub(crate) began: Instant,
     /// Of the model that it was asked for: a node that is lost offers nothing any more.
     pub(crate) digest: String,
@@ -70,15 +78,27 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, NoNode> {
     let asked = Instant::now();
     if shared.queue.is_empty()
-        && let Tried::Took(lease) = attempt(shared, ask, wanted, asked)?
+        && let Tried::Took(lease) = attempt(shared, ask, wanted, asked, asked)?
     {
         return Ok(lease);
     }
+    // In a box of its own: most do not wait.
+    Box::pin(wait(shared, ask, wanted, places, asked)).await
+}
+
+/// Waits for a slot.
+async fn wait(
+    shared: &Arc<Shared>,
+    ask: &Ask,
+    wanted: &Wanted,
+    places: Option<&Places>,
+    asked: Instant,
+) -> Result<Lease, NoNode> {
     let _shown = ShownQueue(shared);
     let Some(mut waiter) = enter(shared, ask) else {
         // The queue may be full of others, who wait for another model.
         if !shared.queue.by_tag().contains_key(ask.model.as_str())
-            && let Tried::Took(lease) = attempt(shared, ask, wanted, asked)?
+            && let Tried::Took(lease) = attempt(shared, ask, wanted, asked, asked)?
         {
             return Ok(lease);
         }
@@ -88,7 +108,7 @@ pub(crate) async fn acquire(
     shared.show_queue();
     loop {
         match waiter.turn().await {
-            Turn::Try => match attempt(shared, ask, wanted, asked)? {
+            Turn::Try => match attempt(shared, ask, wanted, asked, Instant::now())? {
                 Tried::Took(lease) => {
                     waiter.took();
                     metrics::waited(lease.waited);
@@ -129,7 +149,7 @@ fn enter(shared: &Arc<Shared>, ask: &Ask) -> Option<Waiter> {
         deadline: Instant::now() + shared.options.queue_timeout,
         slots: Box::new(move || {
             let nodes = pool.pool.nodes();
-            let having = nodes.iter().filter(|node| node.digest(&model).is_some());
+            let having = nodes.iter().filter(|node| node.has(&model));
             having.map(|node| node.slots.capacity()).sum()
         }),
     };
@@ -149,38 +169,39 @@ fn attempt(
     ask: &Ask,
     wanted: &Wanted,
     asked: Instant,
+    now: Instant,
 ) -> Result<Tried, NoNode> {
     let nodes = shared.pool.nodes();
     let Candidates {
         digest,
         mut fit,
         panicking,
-    } = candidates(shared, &nodes, ask, wanted)?;
+    } = candidates(shared, &nodes, ask, wanted, now)?;
+    let queued = shared.shares(&nodes);
     let mut views: Vec<View> = fit
         .iter()
-        .map(|node| node.view(&ask.model, shared.queued_for(node, &nodes)))
+        .map(|node| node.view(&ask.model, queued.of(node), now))
         .collect();
     let job = ask.job();
+    let time = shared.at(now);
     loop {
-        let now = shared.now();
-        let at = match shared.policy.choose(&job, &views, now) {
+        let at = match shared.policy.choose(&job, &views, time) {
             None => return Ok(Tried::Full),
             Some(Choice::WaitFor(_)) => return Ok(Tried::Patient),
             Some(Choice::Take(at)) => at,
         };
-        let claimed = fit[at].slots.try_claim();
-        let pass = claimed.as_ref().and_then(|_| fit[at].admit());
+        let claimed = fit[at].slots.try_claim(now);
+        let pass = claimed.as_ref().and_then(|_| fit[at].admit(now));
         if let Some(claim) = claimed
             && (pass.is_some() || panicking)
         {
-            let guess = shared.policy.started(&job, &views[at], now);
-            let began = Instant::now();
+            let guess = shared.policy.started(&job, &views[at], time);
             fit[at].meter.active(fit[at].slots.active());
             return Ok(Tried::Took(Lease {
                 node: Arc::clone(fit[at]),
                 reason: shared.policy.strategy().name(),
-                waited: began - asked,
-                began,
+                waited: now - asked,
+                began: now,
                 digest,
                 shared: Arc::clone(shared),
                 open: Some((claim, guess)),
@@ -208,6 +229,7 @@ fn candidates<'n>(
     nodes: &'n [Arc<Node>],
     ask: &Ask,
     wanted: &Wanted,
+    now: Instant,
 ) -> Result<Candidates<'n>, NoNode> {
     let digest = wanted.digest.clone();
     let Some(digest) = digest.or_else(|| shared.digests.standing(ask, nodes)) else {
@@ -221,7 +243,7 @@ fn candidates<'n>(
         });
     };
     let having = nodes.iter().filter(|node| {
-        !wanted.tried.contains(&node.id) && node.digest(&ask.model).as_ref() == Some(&digest)
+        !wanted.tried.contains(&node.id) && node.has_weights(&ask.model, &digest) == Some(true)
     });
     let mut having = having.peekable();
     let had_any = having.peek().is_some();
@@ -235,7 +257,11 @@ fn candidates<'n>(
             NoNode::Unavailable
         });
     }
-    let open: Vec<_> = fit.iter().copied().filter(|node| node.is_open()).collect();
+    let open: Vec<_> = fit
+        .iter()
+        .copied()
+        .filter(|node| node.is_open(now))
+        .collect();
     if !open.is_empty() {
         return Ok(Candidates {
             digest,
@@ -261,11 +287,12 @@ impl Lease {
         if self.first_byte.is_some() {
             return;
         }
-        let wait = self.began.elapsed();
+        let now = Instant::now();
+        let wait = now - self.began;
         self.first_byte = Some(wait);
-        self.judge(Verdict::Answered(wait));
+        self.judge(Verdict::Answered(wait), now);
         if let Some((claim, guess)) = &self.open {
-            self.shared.policy.first_byte(guess, self.shared.now());
+            self.shared.policy.first_byte(guess, self.shared.at(now));
             if self.warm {
                 claim.began(wait);
             }
@@ -283,7 +310,8 @@ impl Lease {
         let Some((claim, guess)) = self.open.take() else {
             return;
         };
-        let took = self.began.elapsed();
+        let now = Instant::now();
+        let took = now - self.began;
         let streaming = self.first_byte.map(|first| took.saturating_sub(first));
         let decoding = outcome
             .decode_seconds
@@ -303,9 +331,8 @@ impl Lease {
         });
         let arrived = self.began.checked_sub(self.waited).unwrap_or(self.began);
         self.shared.record(ask, arrived, self.first_byte, &outcome);
-        self.shared
-            .policy
-            .finished(guess, outcome, self.shared.now());
+        let now = self.shared.at(now);
+        self.shared.policy.finished(guess, outcome, now);
         drop(claim);
     }
 
@@ -317,7 +344,7 @@ impl Lease {
         if busy {
             claim.busy();
         }
-        self.judge(Verdict::Failed);
+        self.judge(Verdict::Failed, Instant::now());
         self.node.meter.failed();
         let outcome = Outcome::default();
         self.shared
@@ -327,12 +354,21 @@ impl Lease {
 
     /// The node will not answer this request, which says nothing against the node.
     pub(crate) fn refuse(mut self) {
-        self.judge(Verdict::Unjudged);
+        self.judge(Verdict::Unjudged, Instant::now());
         self.close();
     }
 
-    fn judge(&self, verdict: Verdict) {
-        self.node.judge(self.pass.as_ref(), verdict);
+    fn judge(&self, verdict: Verdict, now: Instant) {
+        self.node.judge(self.pass.as_ref(), verdict, now);
+    }
+
+    /// For the answer that it leads to.
+    pub(crate) fn server(&self) -> Server {
+        Server {
+            node: Arc::clone(&self.node),
+            reason: self.reason,
+            waited: self.waited,
+        }
     }
 
     /// Whether the node is Jarvis's own engine.
@@ -374,7 +410,7 @@ impl Lease {
         };
         self.node.meter.left();
         if self.first_byte.is_none() {
-            self.judge(Verdict::Unjudged);
+            self.judge(Verdict::Unjudged, Instant::now());
         }
         // A node notices that its client has left when it sends the first token; until then it goes on.
         let rest = expected

@@ -15,7 +15,7 @@ pub(crate) use relay::{Relay, RelayError};
 
 use crate::{
     ask::Ask,
-    dispatch::{self, Lease, NoNode, Places, Wanted},
+    dispatch::{self, Lease, NoNode, Places, Server, Wanted},
     metrics,
     policy::Outcome,
     resume::{self, Dialect, Transcript},
@@ -26,22 +26,22 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, response::Parts};
 use http_body_util::BodyExt as _;
-use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
+use memchr::memmem::Finder;
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::time;
 
-/// A request as it goes to a node.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) method: Method,
+/// A request as it goes to a node. Once that answers, only what was asked is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a Method,
     /// Path and query.
-    pub(crate) path: String,
+    pub(crate) path: &'a str,
     /// Without those that concern one connection only.
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) ask: Ask,
-    /// Whether its tokens are counted as they come, so that every record is read at once.
-    pub(crate) counted: bool,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) ask: &'a Arc<Ask>,
 }
 
 /// An answer that has begun, or is whole.
@@ -49,10 +49,8 @@ pub(crate) struct Call {
 pub(crate) struct Answer {
     pub(crate) head: Parts,
     pub(crate) body: AnswerBody,
-    /// Who answers, and why that node.
-    pub(crate) node: String,
-    pub(crate) reason: &'static str,
-    pub(crate) waited: Duration,
+    /// Who answers; `None` where nobody had to be asked.
+    pub(crate) server: Option<Server>,
 }
 
 #[derive(Debug)]
@@ -98,24 +96,24 @@ const MAX_WHOLE: usize = 256 << 20;
 /// Has a request answered, from the beginning of its answer on, if it has one. Dropping the future frees the node.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
-    call: Arc<Call>,
+    call: Call<'_>,
     beginning: Option<&Beginning>,
     places: Option<&Places>,
 ) -> Result<Answer, Unanswered> {
     if let (Some(beginning), Some(dialect)) = (beginning, call.ask.dialect) {
         let transcript = seeded(dialect, &call.ask.model, beginning);
-        return go_on::open(shared, call, transcript, places).await;
+        return Box::pin(go_on::open(shared, call.ask, transcript, places)).await;
     }
     let mut wanted = Wanted::default();
     let mut last = None;
     shared.budget().request();
     loop {
-        let lease = match dispatch::acquire(shared, &call.ask, &wanted, places).await {
+        let lease = match dispatch::acquire(shared, call.ask, &wanted, places).await {
             Ok(lease) => lease,
             Err(none) => return last.unwrap_or(Err(Unanswered::NoNode(none))),
         };
         wanted.tried.push(lease.node.id);
-        let failure = match attempt(shared, lease, &call).await {
+        let failure = match attempt(shared, lease, call).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
@@ -132,25 +130,24 @@ pub(crate) async fn forward(
     }
 }
 
-async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Arc<Call>) -> Result<Answer, Failure> {
+async fn attempt(shared: &Arc<Shared>, lease: Lease, call: Call<'_>) -> Result<Answer, Failure> {
+    let ask = call.ask;
     // Of our own engine's answers the exact tokens are kept, for an exact seam.
-    let telling = match call.ask.dialect {
-        Some(dialect)
-            if call.ask.stream && shared.options.resume && lease.is_engine(&call.ask.model) =>
-        {
-            resume::telling_tokens(dialect, &call.body)
+    let telling = match ask.dialect {
+        Some(dialect) if ask.stream && shared.options.resume && lease.is_engine(&ask.model) => {
+            resume::telling_tokens(dialect, &ask.body)
         }
         _ => None,
     };
     let hides_tokens = telling.is_some();
     let request = Outgoing {
-        method: &call.method,
-        path: &call.path,
-        headers: &call.headers,
-        body: telling.unwrap_or_else(|| call.body.clone()),
+        method: call.method,
+        path: call.path,
+        headers: call.headers,
+        body: telling.unwrap_or_else(|| ask.body.clone()),
     };
     // What comes as one says nothing before it is whole.
-    let limit = if call.ask.stream {
+    let limit = if ask.stream {
         shared.options.first_token_timeout
     } else {
         shared.options.total_timeout
@@ -161,28 +158,22 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Arc<Call>) -> Result
     };
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
-        return refused(shared, lease, head, body).await;
+        return Box::pin(refused(shared, lease, head, body)).await;
     }
-    match call.ask.dialect {
-        Some(dialect) if call.ask.stream => {
-            let mut transcript = Transcript::new(dialect, shared.options.transcript(call.counted));
+    match ask.dialect {
+        Some(dialect) if ask.stream => {
+            let mut transcript = Transcript::new(dialect, shared.options.transcript(ask.counted));
             if hides_tokens {
                 transcript = transcript.hide_tokens();
             }
-            stream(shared, lease, call, transcript, head, body).await
+            stream(shared, lease, ask, transcript, head, body).await
         }
-        None if call.ask.stream => {
-            let (node, reason, waited) = (lease.node.name.clone(), lease.reason, lease.waited);
-            let plain = Plain::new(shared, call, lease, body);
-            Ok(Answer {
-                head,
-                body: AnswerBody::Plain(Box::new(plain)),
-                node,
-                reason,
-                waited,
-            })
-        }
-        _ => whole(shared, lease, call, head, body).await,
+        None if ask.stream => Ok(Answer {
+            head,
+            server: Some(lease.server()),
+            body: AnswerBody::Plain(Box::new(Plain::new(shared, ask, lease, body))),
+        }),
+        _ => whole(shared, lease, ask, head, body).await,
     }
 }
 
@@ -190,7 +181,7 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Arc<Call>) -> Result
 async fn stream(
     shared: &Arc<Shared>,
     mut lease: Lease,
-    call: &Arc<Call>,
+    ask: &Arc<Ask>,
     mut transcript: Transcript,
     head: Parts,
     mut body: NodeBody,
@@ -211,14 +202,12 @@ async fn stream(
         }
     };
     lease.begun();
-    let (node, reason, waited) = (lease.node.name.clone(), lease.reason, lease.waited);
-    let relay = Relay::new(shared, call, lease, body, begun, transcript);
+    let server = Some(lease.server());
+    let relay = Relay::new(shared, ask, lease, body, begun, transcript);
     Ok(Answer {
         head,
         body: AnswerBody::Stream(Box::new(relay)),
-        node,
-        reason,
-        waited,
+        server,
     })
 }
 
@@ -226,7 +215,7 @@ async fn stream(
 async fn whole(
     shared: &Arc<Shared>,
     mut lease: Lease,
-    call: &Call,
+    ask: &Ask,
     head: Parts,
     body: NodeBody,
 ) -> Result<Answer, Failure> {
@@ -237,20 +226,14 @@ async fn whole(
         Ok(Err(error)) => return Err(lost(lease, error)),
         Err(_) => return Err(lost(lease, TransportError::Silent(limit))),
     };
-    shared.served(&call.ask, &lease.digest);
-    Ok(finish(lease, call, head, bytes))
-}
-
-fn finish(lease: Lease, call: &Call, head: Parts, bytes: Bytes) -> Answer {
-    let (node, reason, waited) = (lease.node.name.clone(), lease.reason, lease.waited);
-    lease.finish(&call.ask, Figures::of(&bytes), None);
-    Answer {
+    shared.served(ask, &lease.digest);
+    let server = Some(lease.server());
+    lease.finish(ask, outcome(&bytes), None);
+    Ok(Answer {
         head,
         body: AnswerBody::Whole(bytes),
-        node,
-        reason,
-        waited,
-    }
+        server,
+    })
 }
 
 /// What a status other than 2xx means.
@@ -267,9 +250,7 @@ async fn refused(
         _ => Bytes::new(),
     };
     let answer = Answer {
-        node: lease.node.name.clone(),
-        reason: lease.reason,
-        waited: lease.waited,
+        server: Some(lease.server()),
         body: AnswerBody::Whole(bytes),
         head,
     };
@@ -319,39 +300,50 @@ fn seeded(dialect: Dialect, model: &str, beginning: &Beginning) -> Transcript {
     transcript.counting(beginning.tokens)
 }
 
-/// The figures at the end of an answer, in either dialect. Durations in nanoseconds.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Figures {
-    load_duration: Option<u64>,
-    prompt_eval_count: Option<u32>,
-    prompt_eval_duration: Option<u64>,
-    eval_count: Option<u32>,
-    eval_duration: Option<u64>,
-    usage: Option<Usage>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Usage {
-    prompt_tokens: Option<u32>,
-    completion_tokens: Option<u32>,
-}
-
-impl Figures {
-    fn of(answer: &[u8]) -> Outcome {
-        let figures: Self = serde_json::from_slice(answer).unwrap_or_default();
-        let usage = figures.usage.unwrap_or_default();
-        Outcome {
-            ok: true,
-            tokens: figures.eval_count.or(usage.completion_tokens),
-            prompt_tokens: figures.prompt_eval_count.or(usage.prompt_tokens),
-            prompt_cached: None,
-            load_seconds: figures.load_duration.map(seconds),
-            prompt_seconds: figures.prompt_eval_duration.map(seconds),
-            decode_seconds: figures.eval_duration.map(seconds),
-        }
+/// The figures at the end of an answer, in either dialect; those it does not tell are left out.
+fn outcome(answer: &[u8]) -> Outcome {
+    // A quote within a text is escaped, so none of these can be part of one.
+    static NAMES: LazyLock<[Finder<'_>; 7]> = LazyLock::new(|| {
+        [
+            Finder::new("\"eval_count\":"),
+            Finder::new("\"eval_duration\":"),
+            Finder::new("\"prompt_eval_count\":"),
+            Finder::new("\"prompt_eval_duration\":"),
+            Finder::new("\"load_duration\":"),
+            Finder::new("\"completion_tokens\":"),
+            Finder::new("\"prompt_tokens\":"),
+        ]
+    });
+    let [
+        tokens,
+        decoding,
+        prompt,
+        prefill,
+        load,
+        openai_tokens,
+        openai_prompt,
+    ] = &*NAMES;
+    let count = |name| number(answer, name).and_then(|count| u32::try_from(count).ok());
+    let time = |name| number(answer, name).map(seconds);
+    Outcome {
+        ok: true,
+        tokens: count(tokens).or_else(|| count(openai_tokens)),
+        prompt_tokens: count(prompt).or_else(|| count(openai_prompt)),
+        prompt_cached: None,
+        load_seconds: time(load),
+        prompt_seconds: time(prefill),
+        decode_seconds: time(decoding),
     }
+}
+
+/// The whole number that follows `name`.
+fn number(answer: &[u8], name: &Finder<'_>) -> Option<u64> {
+    let value = answer[name.find(answer)? + name.needle().len()..].trim_ascii_start();
+    let digits = value
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    std::str::from_utf8(&value[..digits]).ok()?.parse().ok()
 }
 
 fn seconds(nanoseconds: u64) -> f64 {

@@ -14,23 +14,68 @@ pub use access::{Access, ParseSecretError};
 use crate::Balancer;
 use axum::{
     Json, Router,
+    body::Body,
     extract::State,
+    http::{Method, Request},
     middleware,
+    response::Response,
     routing::{any, delete, get, post},
 };
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{error::Error, net::SocketAddr, sync::Arc};
+use tower::ServiceExt as _;
 
 /// What the handlers answer from.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Front {
     balancer: Balancer,
     access: Arc<Access>,
 }
 
+/// The public interface: what an Ollama answers, over all nodes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Public {
+    front: Front,
+    /// For all that is not [`ANSWERED`].
+    routes: Router,
+}
+
+/// What models answer, sent with POST. That is nearly everything that comes: it is found here, without the router.
+const ANSWERED: [&str; 9] = [
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+];
+
+impl Public {
+    /// Answers a request that came from `peer`.
+    pub async fn answer<B>(&self, peer: SocketAddr, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if request.method() == Method::POST && ANSWERED.contains(&request.uri().path()) {
+            return infer::answer(&self.front, peer.ip(), request).await;
+        }
+        let request = request.map(Body::new);
+        match self.routes.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
 impl Balancer {
-    /// The public interface: what an Ollama answers, over all nodes.
-    pub fn router(&self, access: Access) -> Router {
+    /// The public interface.
+    pub fn public(&self, access: Access) -> Public {
         let front = Front {
             balancer: self.clone(),
             access: Arc::new(access),
@@ -46,7 +91,7 @@ impl Balancer {
                 front.clone(),
                 access::administrators,
             ));
-        Router::new()
+        let routes = Router::new()
             .route("/", get(async || "Ollama is running"))
             .route("/health", get(health))
             .route("/api/version", get(lists::version))
@@ -54,21 +99,13 @@ impl Balancer {
             .route("/api/ps", get(lists::running))
             .route("/v1/models", get(lists::models))
             .route("/v1/models/{*model}", get(lists::model))
-            .route("/api/chat", post(infer::answer))
-            .route("/api/generate", post(infer::answer))
-            .route("/api/embed", post(infer::answer))
-            .route("/api/embeddings", post(infer::answer))
             .route("/api/show", post(infer::show))
-            .route("/v1/chat/completions", post(infer::answer))
-            .route("/v1/completions", post(infer::answer))
-            .route("/v1/embeddings", post(infer::answer))
-            .route("/v1/responses", post(infer::answer))
-            .route("/v1/messages", post(infer::answer))
             .merge(managing)
             .fallback(any(infer::pass))
             // A page's browser asks with OPTIONS first, which the nodes know how to answer.
             .method_not_allowed_fallback(infer::pass)
-            .with_state(front)
+            .with_state(front.clone());
+        Public { front, routes }
     }
 
     /// The admin interface, below `/admin`.
@@ -84,6 +121,7 @@ impl Balancer {
 async fn health(State(front): State<Front>) -> Json<Value> {
     let shared = &front.balancer.shared;
     let nodes = shared.pool.nodes();
+    let queued = shared.shares(&nodes);
     let listed: Vec<_> = nodes
         .iter()
         .map(|node| {
@@ -95,7 +133,7 @@ async fn health(State(front): State<Front>) -> Json<Value> {
                 "avg_response_time": figures.response_time,
                 "active_connections": figures.active,
                 "error_rate": figures.error_rate,
-                "queue_size": shared.queued_for(node, &nodes),
+                "queue_size": queued.of(node),
             })
         })
         .collect();

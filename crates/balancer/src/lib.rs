@@ -3,7 +3,7 @@
 //! A node is anything that speaks the Ollama API: an Ollama somewhere on the network, or the engine in this very process,
 //! called as a service without a socket between. The balancer watches what each node offers ([`Balancer::catalog`]),
 //! gives every request a slot on the node that its strategy prefers, and hands the answer on as it comes. It is used in two
-//! ways, with the same code behind: as an HTTP service in the place of an Ollama ([`Balancer::router`]), and in process
+//! ways, with the same code behind: as an HTTP service in the place of an Ollama ([`Balancer::public`]), and in process
 //! ([`Balancer::chat`]).
 //!
 //! A request's way: [`ask`] reads what is asked; [`dispatch`] finds a slot by [`policy`] and [`queue`]; [`forward`] sends it
@@ -24,6 +24,7 @@ mod options;
 mod policy;
 mod pool;
 mod queue;
+mod quick;
 pub mod replay;
 mod resume;
 mod shared;
@@ -34,7 +35,7 @@ pub use ask::Caller;
 pub use catalog::{Catalog, Model, NodeState};
 pub use chat::{ChatEvent, ChatStream, ChatTurn};
 pub use error::ChatError;
-pub use front::{Access, ParseSecretError};
+pub use front::{Access, ParseSecretError, Public};
 pub use names::NodeName;
 pub use options::{NodeSpec, Options};
 pub use policy::{Strategy, UnknownStrategy};
@@ -121,10 +122,15 @@ impl Balancer {
 
     /// Looks at every node again now, and waits for what it shows.
     pub async fn refresh(&self) {
+        self.look(|_| true).await;
+    }
+
+    /// The same for the nodes that `are`.
+    async fn look(&self, are: impl Fn(&Node) -> bool) {
         let limit = self.shared.options.probe_timeout;
         let nodes = self.shared.pool.nodes();
-        let looks = nodes.iter().map(|node| node.look(limit));
-        futures_util::future::join_all(looks).await;
+        let looks = nodes.iter().filter(|node| are(node));
+        futures_util::future::join_all(looks.map(|node| node.look(limit))).await;
     }
 
     /// Has a turn answered. Dropping the stream frees the node.
@@ -146,7 +152,7 @@ async fn watch(shared: Arc<Shared>, node: Arc<Node>) {
             shared.discover(&node).await;
         }
         let nodes = shared.pool.nodes();
-        metrics::gauges(&node, shared.queued_for(&node, &nodes));
+        metrics::gauges(&node, shared.shares(&nodes).of(&node));
         shared.flush_trace();
         pause = match node.offer() {
             Some(_) => shared.options.probe_interval,

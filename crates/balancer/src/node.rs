@@ -18,7 +18,8 @@ use crate::{
     upstream::Outgoing,
 };
 use breaker::{Breaker, Outcome, Settings};
-use http::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -38,6 +39,8 @@ pub(crate) struct Node {
     /// Never given to another.
     pub(crate) id: u64,
     pub(crate) name: String,
+    /// The name as a header, where it can stand in one.
+    pub(crate) signature: Option<HeaderValue>,
     pub(crate) optional: bool,
     pub(crate) slots: Arc<Slots>,
     pub(crate) meter: NodeMeter,
@@ -94,6 +97,7 @@ impl Node {
         Self {
             id,
             meter: NodeMeter::new(&spec.name),
+            signature: HeaderValue::from_str(&spec.name).ok(),
             name: spec.name,
             optional: spec.optional,
             slots,
@@ -129,9 +133,25 @@ impl Node {
         self.link.send(request, Some(limit)).await
     }
 
+    /// Asks it something of our own.
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<NodeBody>, TransportError> {
+        let json = HeaderValue::from_static("application/json");
+        let request = Outgoing {
+            method: &Method::POST,
+            path,
+            headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+            body,
+        };
+        self.send(request).await
+    }
+
     /// Whether new requests may go to it: it is not being drained, and its breaker lets one through.
-    pub(crate) fn is_open(&self) -> bool {
-        self.serves() && self.health().breaker.admits(self.now())
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        self.serves() && self.health().breaker.admits(self.at(now))
     }
 
     /// Whether it is to get requests at all: it is not being drained, and has some weight.
@@ -140,14 +160,13 @@ impl Node {
     }
 
     /// A request goes to it now: while it recovers, only one may.
-    pub(crate) fn admit(&self) -> Option<Pass> {
-        let now = self.now();
-        self.health().breaker.admit(now)
+    pub(crate) fn admit(&self, now: Instant) -> Option<Pass> {
+        self.health().breaker.admit(self.at(now))
     }
 
     /// How a policy sees it; `queued` is what waits for it.
-    pub(crate) fn view(&self, model: &str, queued: f64) -> View {
-        let totals = self.health().window.totals(self.now());
+    pub(crate) fn view(&self, model: &str, queued: f64, now: Instant) -> View {
+        let totals = self.health().window.totals(self.at(now));
         View {
             node: self.id,
             weight: self.weight(),
@@ -161,8 +180,8 @@ impl Node {
     }
 
     /// Judges the node by a request; `pass` is what [`Self::admit`] gave, if it was asked.
-    pub(crate) fn judge(&self, pass: Option<&Pass>, verdict: Verdict) {
-        let now = self.now();
+    pub(crate) fn judge(&self, pass: Option<&Pass>, verdict: Verdict, now: Instant) {
+        let now = self.at(now);
         let mut health = self.health();
         let outcome = match verdict {
             Verdict::Answered(wait) => {
@@ -240,7 +259,11 @@ impl Node {
     }
 
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {

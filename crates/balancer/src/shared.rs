@@ -7,14 +7,12 @@ use crate::{
     node::{Budget, BudgetSettings, Node},
     policy::{Outcome, Policy},
     pool::Pool,
-    queue::Queue,
+    queue::{Queue, Tag},
     replay::recorder::{Arrival, Recorder},
     resume::{Discovery, Next, Way, Ways},
     transport::read,
-    upstream::Outgoing,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
 use std::{
     collections::HashMap,
     fs::File,
@@ -42,6 +40,18 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     trace: Option<Recorder<BufWriter<File>>>,
     began: Instant,
+}
+
+/// How many wait for each model, divided by how many nodes have it.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(Vec<(Tag, f64)>);
+
+impl Shares {
+    /// How many wait for this node: of each model it has, its share.
+    pub(crate) fn of(&self, node: &Node) -> f64 {
+        let shares = self.0.iter().filter(|(model, _)| node.has(model));
+        shares.map(|(_, share)| share).sum()
+    }
 }
 
 impl Shared {
@@ -81,7 +91,7 @@ impl Shared {
         let arrival = Arrival {
             at: arrived.saturating_duration_since(self.began),
             user: &ask.caller.user.to_string(),
-            priority: ask.caller.priority.into(),
+            priority: ask.caller.priority,
             ttft: first_byte,
             total: arrived.elapsed(),
         };
@@ -101,7 +111,12 @@ impl Shared {
 
     /// Time since the start.
     pub(crate) fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.at(Instant::now())
+    }
+
+    /// The same, for who has looked at the clock already.
+    pub(crate) fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
     }
 
     pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
@@ -126,31 +141,26 @@ impl Shared {
         });
     }
 
-    /// How many wait for this node: of each model it has, its share.
-    pub(crate) fn queued_for(&self, node: &Node, nodes: &[Arc<Node>]) -> f64 {
+    /// How what waits is divided among `nodes`, as of now.
+    pub(crate) fn shares(&self, nodes: &[Arc<Node>]) -> Shares {
         if self.queue.is_empty() {
-            return 0.0;
+            return Shares::default();
         }
-        let Some(offer) = node.offer() else {
-            return 0.0;
+        let share = |(model, count): (Tag, usize)| {
+            let having = nodes.iter().filter(|node| node.has(&model)).count();
+            #[expect(clippy::cast_precision_loss, reason = "small counts")]
+            let share = count as f64 / having.max(1) as f64;
+            (model, share)
         };
-        let waiting = self.queue.by_tag();
-        let shares = waiting.iter().filter(|(model, _)| offer.has(model));
-        shares
-            .map(|(model, count)| {
-                let having = nodes.iter().filter(|node| node.digest(model).is_some());
-                #[expect(clippy::cast_precision_loss, reason = "small counts")]
-                let share = *count as f64 / having.count().max(1) as f64;
-                share
-            })
-            .sum()
+        Shares(self.queue.by_tag().into_iter().map(share).collect())
     }
 
     /// Shows how many wait for each node.
     pub(crate) fn show_queue(&self) {
         let nodes = self.pool.nodes();
+        let shares = self.shares(&nodes);
         for node in nodes.iter() {
-            node.meter.queue(self.queued_for(node, &nodes));
+            node.meter.queue(shares.of(node));
         }
     }
 
@@ -214,14 +224,7 @@ impl Shared {
 
 /// Status and body of an answer that says something about the model. `None`: the node cannot say at the moment.
 async fn probe(node: &Node, path: &str, body: Bytes) -> Option<(u16, Bytes)> {
-    let json = HeaderValue::from_static("application/json");
-    let request = Outgoing {
-        method: &Method::POST,
-        path,
-        headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
-        body,
-    };
-    let response = node.send(request).await.ok()?;
+    let response = node.post_json(path, body).await.ok()?;
     let status = response.status();
     let answer = read(response.into_body(), 1 << 20).await.ok()?;
     (!status.is_server_error()).then(|| (status.as_u16(), answer))

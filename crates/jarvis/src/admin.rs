@@ -1,20 +1,22 @@
 //! The admin listener: metrics, health, and what the role adds, for operators only.
 
-use crate::lifecycle::Lifecycle;
+use crate::{lifecycle::Lifecycle, site::Site};
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
-use tower::ServiceExt as _;
 
 /// What the admin listener answers from.
 #[derive(Clone)]
@@ -26,7 +28,7 @@ pub(crate) struct Admin {
     /// Tells when the stop begins.
     pub(crate) lifecycle: Lifecycle,
     /// The role's own routes, once it has started.
-    pub(crate) role: Arc<OnceLock<Router>>,
+    pub(crate) role: Arc<OnceLock<Site>>,
 }
 
 impl Admin {
@@ -48,12 +50,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-async fn role(State(admin): State<Admin>, request: Request) -> Response {
+async fn role(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     match admin.role.get() {
-        Some(router) => match router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
+        Some(site) => site.answer(peer, request).await,
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

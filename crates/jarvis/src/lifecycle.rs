@@ -70,14 +70,6 @@ impl Lifecycle {
             .spawn(guarded.instrument(tracing::info_span!("task", name)));
     }
 
-    /// Runs a task whose end, good or bad, concerns nobody else (one connection, for example).
-    pub(crate) fn spawn_minor<F>(&self, task: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.tasks.spawn(task);
-    }
-
     /// Returns when a stop begins: by signal, or because a task failed.
     pub(crate) async fn until_stop(&self, signals: &mut Signals) {
         tokio::select! {

@@ -1,23 +1,27 @@
 //! Listening sockets and HTTP/1.1 connections, with the bounds a public port needs: time for the
 //! headers, size of the headers, number of connections.
 
-use crate::{connection::Connection, lifecycle::Lifecycle};
+use crate::{connection::Connection, lifecycle::Lifecycle, site::Site};
 use anyhow::{Context as _, Result, bail};
-use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, body::Incoming, server::conn::http1};
+use futures_util::FutureExt as _;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jarvis_config::{ListenAddress, ServerSection};
 use std::{
-    future::{Future as _, poll_fn},
+    convert::Infallible,
+    future::{Future as _, pending, poll_fn},
     io::ErrorKind,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -66,22 +70,50 @@ pub(crate) async fn bind(address: ListenAddress, flag: &str) -> Result<TcpListen
     }
 }
 
-/// Accepts connections for `router` until `stop`, then lets open requests end.
+/// How far a listener's end has come. Its connections look at it each time they are polled, which costs an atomic load; a
+/// token would take a lock that they all share.
+#[derive(Clone, Copy)]
+enum Step {
+    Serving,
+    /// Open requests end, and no others begin.
+    Draining,
+    /// What is still open is dropped.
+    Cut,
+}
+
+/// Accepts connections for `site` until `stop`, then lets open requests end.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    site: Site,
     bounds: Bounds,
     stop: CancellationToken,
     lifecycle: Lifecycle,
 ) -> Result<()> {
+    let connections = TaskTracker::new();
+    let (phase, phases) = watch::channel(Step::Serving);
+    let accepting = accept(listener, Arc::new(site), bounds, phases, &connections);
+    stop.run_until_cancelled(accepting).await;
+    phase.send_replace(Step::Draining);
+    connections.close();
+    let drained = lifecycle.hard().run_until_cancelled(connections.wait());
+    if drained.await.is_none() {
+        phase.send_replace(Step::Cut);
+        connections.wait().await;
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: TcpListener,
+    site: Arc<Site>,
+    bounds: Bounds,
+    steps: watch::Receiver<Step>,
+    connections: &TaskTracker,
+) {
     let slots = Arc::new(Semaphore::new(bounds.connections));
-    loop {
-        let slot = Arc::clone(&slots).acquire_owned().await?;
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return Ok(()),
-        };
-        match accepted {
+    // Nobody closes them.
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 // Tokens are small and must not wait for each other.
                 if let Err(error) = stream.set_nodelay(true) {
@@ -89,11 +121,8 @@ pub(crate) async fn serve(
                     continue;
                 }
                 let stream = Connection::new(stream, bounds.write_time, slot);
-                let connection = connection(stream, peer, router.clone(), bounds, stop.clone());
-                let hard = lifecycle.hard().clone();
-                lifecycle.spawn_minor(async move {
-                    hard.run_until_cancelled(connection).await;
-                });
+                let site = Arc::clone(&site);
+                connections.spawn(connection(stream, peer, site, bounds, steps.clone()));
             }
             Err(error) => {
                 // Out of descriptors, most likely: waiting lets some be closed.
@@ -107,13 +136,14 @@ pub(crate) async fn serve(
 async fn connection(
     stream: Connection,
     peer: SocketAddr,
-    router: Router,
+    site: Arc<Site>,
     bounds: Bounds,
-    stop: CancellationToken,
+    mut steps: watch::Receiver<Step>,
 ) {
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request.map(Body::new))
+    let service = service_fn(move |request: Request<Incoming>| {
+        let site = Arc::clone(&site);
+        // In a box of its own, which is gone while the answer streams.
+        async move { Ok::<_, Infallible>(site.answer(peer, request).await) }.boxed()
     });
     let mut builder = http1::Builder::new();
     builder
@@ -122,12 +152,21 @@ async fn connection(
         .max_buf_size(bounds.header_bytes);
     let http = builder.serve_connection(TokioIo::new(stream), service);
     let mut http = pin!(http.with_upgrades());
-    let mut stopped = pin!(stop.cancelled());
-    let mut draining = false;
+    let mut step = steps.clone();
+    step.mark_changed();
+    let mut next = pin!(async move {
+        while steps.changed().await.is_ok() {}
+        pending::<()>().await;
+    });
     let outcome = poll_fn(|context| {
-        if !draining && stopped.as_mut().poll(context).is_ready() {
-            draining = true;
-            http.as_mut().graceful_shutdown();
+        if step.has_changed().unwrap_or(false) {
+            // So that the next step wakes this task.
+            let _ = next.as_mut().poll(context);
+            match *step.borrow_and_update() {
+                Step::Serving => {}
+                Step::Draining => http.as_mut().graceful_shutdown(),
+                Step::Cut => return Poll::Ready(Ok(())),
+            }
         }
         http.as_mut().poll(context)
     });
@@ -139,11 +178,18 @@ async fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::routing::get;
+    use crate::guard::Guard;
+    use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
+    use futures_util::{StreamExt as _, stream::repeat};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
     };
+
+    async fn later<T>(value: T) -> T {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        value
+    }
 
     async fn start(header_time: Duration) -> (SocketAddr, Lifecycle) {
         let listener = bind(ListenAddress::loopback(0), "--listen").await.unwrap();
@@ -160,8 +206,14 @@ mod tests {
             get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
         );
         let router = router.route("/big", get(|| async { vec![b'x'; 64 << 20] }));
+        let endless = || Body::from_stream(repeat(Ok::<_, Infallible>("more")).then(later));
+        let router = router.route("/endless", get(move || async move { endless() }));
+        let site = Site {
+            app: router.into(),
+            guard: Guard::default(),
+        };
         let stop = lifecycle.soft().clone();
-        let task = serve(listener, router, bounds, stop, lifecycle.clone());
+        let task = serve(listener, site, bounds, stop, lifecycle.clone());
         lifecycle.spawn("listener", task);
         (address, lifecycle)
     }
@@ -253,5 +305,21 @@ mod tests {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_hard_stop_cuts_what_drains() {
+        let (address, lifecycle) = start(Duration::from_mins(1)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        lifecycle.soft().cancel();
+        lifecycle.hard().cancel();
+        let mut rest = Vec::new();
+        // Reset or closed, but over.
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(!rest.ends_with(b"0\r\n\r\n"));
     }
 }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod listen;
 mod roles;
 mod secret;
+mod site;
 mod telemetry;
 
 use clap::Parser as _;

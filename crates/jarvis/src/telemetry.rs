@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result};
 use jarvis_config::{LogFormat, LogSection};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, time::Duration};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Upper bounds, in seconds, of the time histograms: from a cached list to a long answer.
@@ -16,6 +17,9 @@ const RATES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
 
 /// Upper bounds of shares.
 const SHARES: &[f64] = &[0.0, 0.25, 0.5, 0.75, 0.9, 1.0];
+
+/// Between two times of adding up.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Sends the log to standard error from here on.
 ///
@@ -63,4 +67,20 @@ pub(crate) fn start_metrics() -> Result<PrometheusHandle> {
     builder
         .install_recorder()
         .context("metrics are already collected")
+}
+
+/// Adds up what was measured, until `stop`: before that the recorder keeps every single value, whether anybody asks for
+/// them or not. Beside the other threads, since nobody should wait for it.
+pub(crate) async fn keep(metrics: PrometheusHandle, stop: CancellationToken) -> Result<()> {
+    let every = async {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            let metrics = metrics.clone();
+            let added = tokio::task::spawn_blocking(move || metrics.run_upkeep());
+            if let Err(error) = added.await {
+                return anyhow::Error::from(error);
+            }
+        }
+    };
+    stop.run_until_cancelled(every).await.map_or(Ok(()), Err)
 }

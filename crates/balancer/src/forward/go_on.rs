@@ -1,16 +1,16 @@
 //! Going on with an answer on another node: finding one, asking it in the way that is right for it.
 
-use super::{Answer, AnswerBody, Call, Relay, Unanswered, blame, head};
+use super::{Answer, AnswerBody, Relay, Unanswered, blame, head};
 use crate::{
+    ask,
     dispatch::{self, Lease, NoNode, Places, Wanted},
     metrics,
     resume::{Ask, Dialect, Origin, Spent, Splice, Step, Transcript, Why},
     shared::Shared,
     transport::{NodeBody, TransportError, read},
-    upstream::Outgoing,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use std::sync::Arc;
 
 /// Why an answer could not go on.
@@ -50,12 +50,12 @@ const MAX_PROMPT: usize = 64 << 20;
 /// Finds a node that goes on with what `transcript` holds. Gives the transcript back.
 pub(super) async fn go_on(
     shared: Arc<Shared>,
-    call: Arc<Call>,
+    asked: Arc<ask::Ask>,
     mut transcript: Transcript,
     wanted: Wanted,
     spent: Spent,
 ) -> (Transcript, Result<WentOn, Gone>) {
-    let went_on = search(&shared, &call, &mut transcript, wanted, spent, None).await;
+    let went_on = search(&shared, &asked, &mut transcript, wanted, spent, None).await;
     match &went_on {
         Ok(_) => metrics::resumed("resumed"),
         Err(Gone::Off) => metrics::resumed("off"),
@@ -69,7 +69,7 @@ pub(super) async fn go_on(
 /// Opens an answer of which the beginning exists already.
 pub(super) async fn open(
     shared: &Arc<Shared>,
-    call: Arc<Call>,
+    asked: &Arc<ask::Ask>,
     mut transcript: Transcript,
     places: Option<&Places>,
 ) -> Result<Answer, Unanswered> {
@@ -78,7 +78,7 @@ pub(super) async fn open(
         ..Wanted::default()
     };
     let spent = Spent::default();
-    let went_on = search(shared, &call, &mut transcript, wanted, spent, places).await;
+    let went_on = search(shared, asked, &mut transcript, wanted, spent, places).await;
     let went_on = went_on.map_err(|gone| {
         Unanswered::NoNode(match gone {
             Gone::NoNode(none) => none,
@@ -86,28 +86,26 @@ pub(super) async fn open(
             Gone::Failed => NoNode::Unavailable,
         })
     })?;
-    let (node, reason, wait) = match &went_on {
-        WentOn::Stream { lease, .. } => (lease.node.name.clone(), lease.reason, lease.waited),
-        WentOn::End(_) => Default::default(),
+    let server = match &went_on {
+        WentOn::Stream { lease, .. } => Some(lease.server()),
+        WentOn::End(_) => None,
     };
     let mut head = head(StatusCode::OK);
     head.headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/x-ndjson"),
     );
-    let relay = Relay::going_on(shared, &call, transcript, went_on);
+    let relay = Relay::going_on(shared, asked, transcript, went_on);
     Ok(Answer {
         head,
         body: AnswerBody::Stream(Box::new(relay)),
-        node,
-        reason,
-        waited: wait,
+        server,
     })
 }
 
 async fn search(
     shared: &Arc<Shared>,
-    call: &Call,
+    asked: &ask::Ask,
     transcript: &mut Transcript,
     mut wanted: Wanted,
     spent: Spent,
@@ -116,16 +114,16 @@ async fn search(
     if !shared.options.resume {
         return Err(Gone::Off);
     }
-    let origin = Origin::new(transcript.dialect(), &call.body).map_err(Gone::Wrong)?;
+    let origin = Origin::new(transcript.dialect(), &asked.body).map_err(Gone::Wrong)?;
     origin.resumable(transcript).map_err(Gone::Wrong)?;
     let mut failed = None;
     for _ in 0..ATTEMPTS {
-        let lease = match dispatch::acquire(shared, &call.ask, &wanted, places).await {
+        let lease = match dispatch::acquire(shared, asked, &wanted, places).await {
             Ok(lease) => lease,
             Err(none) => return Err(failed.unwrap_or(Gone::NoNode(none))),
         };
         wanted.tried.push(lease.node.id);
-        let ways = shared.find_out(&lease.node, &call.ask.model).await;
+        let ways = shared.find_out(&lease.node, &asked.model).await;
         let ways = ways.unwrap_or_default();
         let step = match origin.continuation(ways, transcript) {
             Ok(step) => step,
@@ -135,7 +133,7 @@ async fn search(
                 continue;
             }
         };
-        let asked = match step {
+        let begun = match step {
             Step::End(bytes) => {
                 lease.refuse();
                 return Ok(WentOn::End(bytes));
@@ -143,7 +141,7 @@ async fn search(
             Step::Ask(ask) => ask_node(&lease, &ask).await.map(|body| (body, ask.answers)),
             Step::Render { path, body } => render(&lease, path, body, &origin, transcript).await,
         };
-        match asked {
+        match begun {
             Ok((body, answers)) => {
                 let splice = Splice::new(&origin, transcript, answers, spent);
                 return Ok(WentOn::Stream {
@@ -193,15 +191,7 @@ async fn ask_node(lease: &Lease, ask: &Ask) -> Result<NodeBody, Refused> {
 
 /// Sends JSON; anything but 200 is a failure.
 async fn post(lease: &Lease, path: &str, body: Bytes) -> Result<NodeBody, TransportError> {
-    let json = HeaderValue::from_static("application/json");
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
-    let request = Outgoing {
-        method: &Method::POST,
-        path,
-        headers: &headers,
-        body,
-    };
-    let response = lease.node.send(request).await?;
+    let response = lease.node.post_json(path, body).await?;
     if response.status() != StatusCode::OK {
         return Err(TransportError::Status(response.status()));
     }

@@ -1,7 +1,8 @@
 //! The body of a streamed answer of a route that is not followed: it goes through as it comes, and cannot go on elsewhere.
 
-use super::{Call, blame, silence::Silence};
+use super::{blame, silence::Silence};
 use crate::{
+    ask::Ask,
     dispatch::Lease,
     policy::Outcome,
     shared::Shared,
@@ -16,7 +17,7 @@ use std::{
 };
 
 pub(crate) struct Plain {
-    call: Arc<Call>,
+    ask: Arc<Ask>,
     /// `None` once the answer has ended.
     lease: Option<Lease>,
     body: NodeBody,
@@ -24,14 +25,9 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        call: &Arc<Call>,
-        lease: Lease,
-        body: NodeBody,
-    ) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, ask: &Arc<Ask>, lease: Lease, body: NodeBody) -> Self {
         Self {
-            call: Arc::clone(call),
+            ask: Arc::clone(ask),
             silence: Silence::new(&shared.options, lease.began),
             lease: Some(lease),
             body,
@@ -63,7 +59,7 @@ impl Body for Plain {
                         ok: true,
                         ..Outcome::default()
                     };
-                    lease.finish(&this.call.ask, ok, None);
+                    lease.finish(&this.ask, ok, None);
                 }
                 return Poll::Ready(None);
             }

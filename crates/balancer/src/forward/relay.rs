@@ -1,8 +1,9 @@
 //! The body of a streamed answer. It reads the node itself when it is polled, hands on whole records as they come, and goes
 //! on elsewhere when the node is lost.
 
-use super::{Begun, Call, blame, go_on, seconds, silence::Silence};
+use super::{Begun, blame, go_on, seconds, silence::Silence};
 use crate::{
+    ask::Ask,
     dispatch::{Lease, Wanted},
     forward::go_on::{Gone, WentOn},
     policy::Outcome,
@@ -35,7 +36,7 @@ type GoingOn = Pin<Box<dyn Future<Output = (Transcript, Result<WentOn, Gone>)> +
 /// A streamed answer.
 pub(crate) struct Relay {
     shared: Arc<Shared>,
-    call: Arc<Call>,
+    ask: Arc<Ask>,
     state: State,
     /// `None` while the answer is being continued, which needs it.
     transcript: Option<Transcript>,
@@ -73,7 +74,7 @@ struct Lost {
 impl Relay {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        call: &Arc<Call>,
+        ask: &Arc<Ask>,
         lease: Lease,
         body: NodeBody,
         begun: Begun,
@@ -82,7 +83,7 @@ impl Relay {
         let silence = Silence::new(&shared.options, lease.began);
         Self {
             shared: Arc::clone(shared),
-            call: Arc::clone(call),
+            ask: Arc::clone(ask),
             tried: vec![lease.node.id],
             state: State::Reading(Box::new(Reading {
                 lease,
@@ -101,14 +102,14 @@ impl Relay {
     /// An answer of which the beginning was shown elsewhere, and which goes on here.
     pub(super) fn going_on(
         shared: &Arc<Shared>,
-        call: &Arc<Call>,
+        ask: &Arc<Ask>,
         transcript: Transcript,
         went_on: WentOn,
     ) -> Self {
         let silence = Silence::new(&shared.options, Instant::now());
         let mut relay = Self {
             shared: Arc::clone(shared),
-            call: Arc::clone(call),
+            ask: Arc::clone(ask),
             tried: Vec::new(),
             state: State::Done,
             before: transcript.tokens_used(),
@@ -228,9 +229,9 @@ impl Relay {
         };
         let end = self.transcript.as_ref().and_then(Transcript::ended);
         let outcome = end.map_or_else(Outcome::default, |end| outcome(end, self.before));
-        self.shared.served(&self.call.ask, &reading.lease.digest);
+        self.shared.served(&self.ask, &reading.lease.digest);
         reading.lease.finish(
-            &self.call.ask,
+            &self.ask,
             Outcome {
                 ok: true,
                 ..outcome
@@ -273,7 +274,7 @@ impl Relay {
         blame(lease, &lost.source);
         let going_on = go_on::go_on(
             Arc::clone(&self.shared),
-            Arc::clone(&self.call),
+            Arc::clone(&self.ask),
             transcript,
             wanted,
             spent,

@@ -1,17 +1,17 @@
 //! Who may do what: administrators by their key, trusted callers by the installation's internal secret.
 
 use super::{Front, refusal::Refusal};
-use crate::{Caller, Priority};
+use crate::Caller;
 use axum::{
-    extract::{ConnectInfo, Request, State},
-    http::{Extensions, HeaderMap, StatusCode, header},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use std::{
     fmt,
     hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 /// A secret cannot be compared with what a header can hold.
@@ -87,30 +87,17 @@ impl Access {
         Err(Refusal::new(StatusCode::FORBIDDEN, message))
     }
 
-    /// Whose request it is: as a trusted caller says, else by address.
-    pub(super) fn caller(&self, headers: &HeaderMap, extensions: &Extensions) -> Caller {
+    /// Whose request it is: as a trusted caller says, else by the address that it came from.
+    pub(super) fn caller(&self, headers: &HeaderMap, peer: IpAddr) -> Caller {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let proof = text(INTERNAL);
-        let trusted = self
-            .internal_secret
-            .as_ref()
-            .zip(proof)
-            .is_some_and(|(secret, given)| same(given, secret));
-        let trusting = |name| text(name).filter(|_| trusted);
+        let proves = |secret: &String| text(INTERNAL).is_some_and(|given| same(given, secret));
+        let trusted = self.internal_secret.as_ref().is_some_and(proves);
+        let trusting = |name| trusted.then(|| text(name)).flatten();
         let priority = trusting(PRIORITY).and_then(|name| name.parse().ok());
-        let priority: Priority = priority.unwrap_or_default();
-        if let Some(user) = trusting(USER) {
-            return Caller {
-                user: self.users.hash_one(user),
-                priority,
-            };
-        }
-        let address = extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|ConnectInfo(peer)| peer.ip().to_canonical());
+        let user = trusting(USER).map(|user| self.users.hash_one(user));
         Caller {
-            user: address.map_or(0, |address: IpAddr| self.users.hash_one(address)),
-            priority,
+            user: user.unwrap_or_else(|| self.users.hash_one(peer.to_canonical())),
+            priority: priority.unwrap_or_default(),
         }
     }
 }
@@ -150,6 +137,7 @@ pub(super) async fn administrators(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Priority;
     use axum::http::HeaderValue;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -162,25 +150,30 @@ mod tests {
     #[test]
     fn a_users_name_counts_only_with_the_internal_secret() {
         let access = Access::new(None, Some("internal-secret-0"), false).unwrap();
-        let said = |pairs| access.caller(&headers(pairs), &Extensions::new());
+        let peer = IpAddr::from([192, 0, 2, 7]);
+        let said = |pairs| access.caller(&headers(pairs), peer);
+        let by_address = said(&[]).user;
+        let mapped: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
+        assert_eq!(access.caller(&headers(&[]), mapped).user, by_address);
         let forged = said(&[(USER, "ada"), (PRIORITY, "high")]);
-        assert_eq!((forged.user, forged.priority), (0, Priority::Normal));
+        assert_eq!(forged.user, by_address);
+        assert_eq!(forged.priority, Priority::Normal);
         let wrong = said(&[
             (INTERNAL, "internal-secret-1"),
             (USER, "ada"),
             (PRIORITY, "high"),
         ]);
-        assert_eq!(wrong.priority, Priority::Normal);
+        assert_eq!((wrong.user, wrong.priority), (by_address, Priority::Normal));
         let right = said(&[
             (INTERNAL, "internal-secret-0"),
             (USER, "ada"),
             (PRIORITY, "high"),
         ]);
         assert_eq!(right.priority, Priority::High);
-        assert_ne!(right.user, 0);
+        assert_ne!(right.user, by_address);
         let nobody = Access::new(None, None, false).unwrap();
         let given = headers(&[(INTERNAL, ""), (USER, "ada"), (PRIORITY, "high")]);
-        let unproven = nobody.caller(&given, &Extensions::new());
+        let unproven = nobody.caller(&given, peer);
         assert_eq!(unproven.priority, Priority::Normal);
     }
 

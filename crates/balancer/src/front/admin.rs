@@ -36,6 +36,7 @@ type Answered = Result<Response, Refusal>;
 async fn state(State(front): State<Front>) -> Json<Value> {
     let shared = &front.balancer.shared;
     let nodes = shared.pool.nodes();
+    let queued = shared.shares(&nodes);
     let catalog = Catalog::of(shared);
     let models: Vec<_> = catalog
         .models
@@ -60,7 +61,7 @@ async fn state(State(front): State<Front>) -> Json<Value> {
             "by_model": waiting,
             "mean_hold_seconds": shared.queue.mean_hold().map(|hold| hold.as_secs_f64()),
         },
-        "nodes": nodes.iter().map(|node| node_state(node, shared.queued_for(node, &nodes))).collect::<Vec<_>>(),
+        "nodes": nodes.iter().map(|node| node_state(node, queued.of(node))).collect::<Vec<_>>(),
         "models": models,
     }))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Front, headers,
-    infer::{Named, whole},
+    infer::{Named, path_and_query, whole},
     refusal::Refusal,
 };
 use crate::{catalog::full_name, node::Node, transport::TransportError, upstream::Outgoing};
@@ -85,11 +85,7 @@ async fn fan_out(front: &Front, request: Request, only_having: bool) -> Response
             && matches!(path.as_str(), "/api/pull" | "/api/push" | "/api/create");
         let sent = Arc::new(Sent {
             method: parts.method,
-            path: parts
-                .uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
+            path: path_and_query(&parts.uri).to_owned(),
             headers: headers::to_node(&front.access, parts.headers),
             body,
         });

@@ -1,6 +1,7 @@
 //! Which headers go through, and which are ours.
 
 use super::access::{Access, INTERNAL, PRIORITY, USER};
+use crate::dispatch::Server;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
 
@@ -11,20 +12,26 @@ const REASON: HeaderName = HeaderName::from_static("x-jarvis-reason");
 /// How long the request waited for a slot, seconds.
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-jarvis-queue-wait");
 
-/// What is not for the node, beside our own.
-const DROPPED: [HeaderName; 11] = [
-    header::CONNECTION,
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::EXPECT,
-    header::ACCEPT_ENCODING,
-    header::PROXY_AUTHORIZATION,
-    header::PROXY_AUTHENTICATE,
-];
+/// Whether a header is not for the node: of the client's connection, our own, or about what we change.
+fn stays(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::HOST
+            | header::CONTENT_LENGTH
+            | header::TRANSFER_ENCODING
+            | header::TE
+            | header::TRAILER
+            | header::UPGRADE
+            | header::EXPECT
+            | header::ACCEPT_ENCODING
+            | header::PROXY_AUTHORIZATION
+            | header::PROXY_AUTHENTICATE
+    ) || matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | INTERNAL | USER | PRIORITY
+    )
+}
 
 /// The client's headers as they go to a node: without those of its connection, of our own, and of what we change (a compressed
 /// answer could not be followed). The administrators' key is nobody else's.
@@ -32,31 +39,25 @@ pub(super) fn to_node(access: &Access, mut headers: HeaderMap) -> HeaderMap {
     if access.is_key(&headers) {
         headers.remove(header::AUTHORIZATION);
     }
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
+    let named = headers.get_all(header::CONNECTION).into_iter();
+    let named = named
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in DROPPED {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", INTERNAL, USER, PRIORITY] {
+        .filter_map(|name| name.trim().parse().ok());
+    let staying = headers.keys().filter(|name| stays(name)).cloned();
+    for name in named.chain(staying).collect::<Vec<_>>() {
         headers.remove(name);
     }
     headers
 }
 
 /// Says on an answer who made it.
-pub(super) fn sign(headers: &mut HeaderMap, node: &str, reason: &'static str, waited: Duration) {
-    if let Ok(node) = HeaderValue::from_str(node) {
-        headers.insert(NODE, node);
+pub(super) fn sign(headers: &mut HeaderMap, server: &Server) {
+    if let Some(node) = &server.node.signature {
+        headers.insert(NODE, node.clone());
     }
-    headers.insert(REASON, HeaderValue::from_static(reason));
+    headers.insert(REASON, HeaderValue::from_static(server.reason));
+    let waited = server.waited;
     if waited >= Duration::from_millis(1)
         && let Ok(seconds) = HeaderValue::from_str(&format!("{:.3}", waited.as_secs_f64()))
     {

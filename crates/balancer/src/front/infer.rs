@@ -4,7 +4,7 @@ use super::{Front, headers, path, refusal::Refusal};
 use crate::{
     ask::Ask,
     catalog::full_name,
-    dispatch::NoNode,
+    dispatch::{NoNode, Server},
     forward::{self, Answer, AnswerBody, Call, Relay, Unanswered},
     node::Node,
     resume::{self, Dialect},
@@ -15,42 +15,44 @@ use crate::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame};
 use serde::Deserialize;
 use std::{
-    pin::Pin,
+    error::Error,
+    net::IpAddr,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A request for a model.
-pub(super) async fn answer(State(front): State<Front>, request: Request) -> Response {
+pub(super) async fn answer<B>(front: &Front, peer: IpAddr, request: http::Request<B>) -> Response
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let answered = async {
         let body = whole(body, front.balancer.shared.options.max_body).await?;
-        let caller = front.access.caller(&parts.headers, &parts.extensions);
+        let caller = front.access.caller(&parts.headers, peer);
         let dialect = Dialect::of_path(path);
-        let ask = Ask::read(dialect, &body, caller)
+        let ask = Ask::read(dialect, body, caller)
             .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))?;
-        let call = Arc::new(Call {
-            method: parts.method,
-            path: parts
-                .uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
-            headers: headers::to_node(&front.access, parts.headers),
-            body,
-            ask,
-            counted: false,
-        });
-        forwarded(&front, call).await
+        let call = Call {
+            method: &parts.method,
+            path: path_and_query(&parts.uri),
+            headers: &headers::to_node(&front.access, parts.headers),
+            ask: &Arc::new(ask),
+        };
+        forwarded(front, call).await
     };
     match answered.await {
         Ok(answer) => respond(answer),
@@ -58,17 +60,26 @@ pub(super) async fn answer(State(front): State<Front>, request: Request) -> Resp
     }
 }
 
+/// As it goes to a node.
+pub(super) fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |path| path.as_str())
+}
+
 /// A model that nobody has is looked for once more: it may have been pulled a moment ago.
-async fn forwarded(front: &Front, call: Arc<Call>) -> Result<(Answer, Option<Dialect>), Refusal> {
+async fn forwarded(front: &Front, call: Call<'_>) -> Result<(Answer, Option<Dialect>), Refusal> {
     let shared = &front.balancer.shared;
-    let dialect = call.ask.dialect;
-    let mut answered = forward::forward(shared, Arc::clone(&call), None, None).await;
-    if matches!(answered, Err(Unanswered::NoNode(NoNode::UnknownModel))) && shared.may_look() {
-        front.balancer.refresh().await;
-        answered = forward::forward(shared, Arc::clone(&call), None, None).await;
-    }
+    let mut looked = false;
+    let answered = loop {
+        let answered = forward::forward(shared, call, None, None).await;
+        let unknown = matches!(answered, Err(Unanswered::NoNode(NoNode::UnknownModel)));
+        if looked || !unknown || !shared.may_look() {
+            break answered;
+        }
+        Box::pin(front.balancer.refresh()).await;
+        looked = true;
+    };
     match answered {
-        Ok(answer) => Ok((answer, dialect)),
+        Ok(answer) => Ok((answer, call.ask.dialect)),
         Err(error) => Err(Refusal::unanswered(shared, &call.ask.model, &error)),
     }
 }
@@ -77,11 +88,11 @@ fn respond((answer, dialect): (Answer, Option<Dialect>)) -> Response {
     let Answer {
         mut head,
         body,
-        node,
-        reason,
-        waited,
+        server,
     } = answer;
-    headers::sign(&mut head.headers, &node, reason, waited);
+    if let Some(server) = server {
+        headers::sign(&mut head.headers, &server);
+    }
     head.headers.remove(header::CONTENT_LENGTH);
     let body = match (body, dialect) {
         (AnswerBody::Whole(bytes), _) => Body::from(bytes),
@@ -130,7 +141,7 @@ pub(super) async fn show(State(front): State<Front>, request: Request) -> Respon
             .name()
             .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "model is required"))?;
         let model = full_name(name);
-        let find = || idlest(shared, |node| node.digest(&model).is_some());
+        let find = || idlest(shared, |node| node.has(&model));
         let mut node = find();
         if node.is_none() && shared.may_look() {
             front.balancer.refresh().await;
@@ -142,7 +153,7 @@ pub(super) async fn show(State(front): State<Front>, request: Request) -> Respon
         Ok::<_, Refusal>((node, body))
     };
     match shown.await {
-        Ok((node, body)) => plainly(&front, &node, parts, body, "has_model").await,
+        Ok((node, body)) => plainly(&front, node, parts, body, "has_model").await,
         Err(refusal) => refusal.of(parts.uri.path()).into_response(),
     }
 }
@@ -161,39 +172,43 @@ pub(super) async fn pass(State(front): State<Front>, request: Request) -> Respon
         Ok::<_, Refusal>((node, body))
     };
     match passed.await {
-        Ok((node, body)) => plainly(&front, &node, parts, body, "unknown_route").await,
+        Ok((node, body)) => plainly(&front, node, parts, body, "unknown_route").await,
         Err(refusal) => refusal.of(path).into_response(),
     }
 }
 
 /// Of the nodes that are up and open, the one with the least to do among those that `fit`.
 fn idlest(shared: &Shared, fit: impl Fn(&Node) -> bool) -> Option<Arc<Node>> {
-    let nodes = shared.pool.nodes();
+    let (nodes, now) = (shared.pool.nodes(), Instant::now());
     let open = nodes
         .iter()
-        .filter(|node| node.offer().is_some() && node.is_open() && fit(node));
+        .filter(|node| node.offer().is_some() && node.is_open(now) && fit(node));
     open.min_by_key(|node| node.slots.active()).cloned()
 }
 
 /// Sends a request to a node as it came, and gives the answer as it comes.
 async fn plainly(
     front: &Front,
-    node: &Node,
+    node: Arc<Node>,
     parts: Parts,
     body: Bytes,
     reason: &'static str,
 ) -> Response {
     let request = Outgoing {
         method: &parts.method,
-        path: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
+        path: path_and_query(&parts.uri),
         headers: &headers::to_node(&front.access, parts.headers),
         body,
     };
     match node.send(request).await {
         Ok(response) => {
             let mut response = response.map(|body| Body::new(body.map_err(boxed)));
-            let waited = std::time::Duration::ZERO;
-            headers::sign(response.headers_mut(), &node.name, reason, waited);
+            let server = Server {
+                node,
+                reason,
+                waited: Duration::ZERO,
+            };
+            headers::sign(response.headers_mut(), &server);
             response
         }
         Err(error) => {
@@ -229,17 +244,28 @@ fn boxed(error: TransportError) -> Box<dyn std::error::Error + Send + Sync> {
     error.into()
 }
 
-/// A request's body, of at most `limit` bytes.
-pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the request is larger than {limit} bytes"),
-        )),
-        Err(error) => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("the request could not be read: {error}"),
-        )),
+/// A request's body, of at most `limit` bytes. It is copied out of the connection's buffer, which a stream would else keep.
+pub(super) async fn whole<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut body = pin!(body);
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let error: Box<dyn Error + Send + Sync> = error.into();
+            let message = format!("the request could not be read: {error}");
+            Refusal::new(StatusCode::BAD_REQUEST, message)
+        })?;
+        let data = frame.into_data().unwrap_or_default();
+        if whole.len() + data.len() > limit {
+            return Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request is larger than {limit} bytes"),
+            ));
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole.into())
 }

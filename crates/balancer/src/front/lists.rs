@@ -50,13 +50,10 @@ pub(super) async fn tags(State(front): State<Front>) -> Json<Value> {
 /// `GET /api/ps`: what is in memory, and where. A model that has just answered must be among them, so the nodes that are up
 /// are looked at first; one that is down delays nothing.
 pub(super) async fn running(State(front): State<Front>) -> Json<Value> {
-    let shared = &front.balancer.shared;
-    let nodes = shared.pool.nodes();
-    let up = nodes.iter().filter(|node| node.offer().is_some());
-    let looks = up.map(|node| node.look(shared.options.probe_timeout));
-    futures_util::future::join_all(looks).await;
+    let balancer = &front.balancer;
+    balancer.look(|node| node.offer().is_some()).await;
     let mut models = Vec::new();
-    for node in front.balancer.shared.pool.nodes().iter() {
+    for node in balancer.shared.pool.nodes().iter() {
         for running in node.offer().iter().flat_map(|offer| offer.loaded.values()) {
             let mut value = serde_json::to_value(running).unwrap_or_default();
             value["node"] = json!(node.name);

@@ -190,7 +190,7 @@ impl Breaker {
         probe.is_none_or(|began| now >= began + self.settings.probe_limit)
     }
 
-    fn is_too_much(&self, now: Duration) -> bool {
+    fn is_too_much(&mut self, now: Duration) -> bool {
         let totals = self.recent.totals(now);
         let often = totals.requests() >= self.settings.volume
             && totals.error_rate() >= self.settings.error_rate;

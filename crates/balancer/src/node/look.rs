@@ -2,6 +2,7 @@
 
 use super::Node;
 use crate::{
+    quick::QuickMap,
     transport::{TransportError, read},
     upstream::Outgoing,
 };
@@ -10,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode};
 use jarvis_domain::sentence;
 use jarvis_protocol::ollama::{ModelInfo, PsResponse, RunningModel, TagsResponse, VersionResponse};
 use serde::de::DeserializeOwned;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
 /// What a look at a node showed.
@@ -29,9 +30,9 @@ pub(crate) enum Seen {
 pub(crate) struct Offer {
     pub(crate) version: String,
     /// By name.
-    pub(crate) models: HashMap<String, ModelInfo>,
+    pub(crate) models: QuickMap<String, ModelInfo>,
     /// Models in memory, by name.
-    pub(crate) loaded: HashMap<String, RunningModel>,
+    pub(crate) loaded: QuickMap<String, RunningModel>,
 }
 
 impl Offer {
@@ -67,10 +68,24 @@ impl Node {
         matches!(&*self.seen.borrow(), Seen::Up(offer) if offer.loaded.contains_key(model))
     }
 
+    /// Whether it offers a model of this name.
+    pub(crate) fn has(&self, model: &str) -> bool {
+        self.listed(model, |_| ()).is_some()
+    }
+
+    /// Whether its model of this name has these weights; `None`: it has no such model.
+    pub(crate) fn has_weights(&self, model: &str, digest: &str) -> Option<bool> {
+        self.listed(model, |listed| listed.digest == digest)
+    }
+
     /// The digest of its model of this name.
     pub(crate) fn digest(&self, model: &str) -> Option<String> {
+        self.listed(model, |listed| listed.digest.clone())
+    }
+
+    fn listed<T>(&self, model: &str, read: impl FnOnce(&ModelInfo) -> T) -> Option<T> {
         match &*self.seen.borrow() {
-            Seen::Up(offer) => Some(offer.models.get(model)?.digest.clone()),
+            Seen::Up(offer) => offer.models.get(model).map(read),
             Seen::Nothing | Seen::Down { .. } => None,
         }
     }
@@ -167,7 +182,7 @@ impl Node {
     }
 }
 
-fn by_name<T>(models: Vec<T>, name: impl Fn(&T) -> String) -> HashMap<String, T> {
+fn by_name<T>(models: Vec<T>, name: impl Fn(&T) -> String) -> QuickMap<String, T> {
     models
         .into_iter()
         .map(|model| (name(&model), model))

@@ -9,6 +9,8 @@ const SECONDS: usize = 60;
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
     buckets: [Bucket; SECONDS],
+    /// The sums in the second in which they were asked for last.
+    sums: Option<(u64, Totals)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +35,7 @@ impl Default for Window {
     fn default() -> Self {
         Self {
             buckets: [Bucket::default(); SECONDS],
+            sums: None,
         }
     }
 }
@@ -40,22 +43,45 @@ impl Default for Window {
 impl Window {
     /// A request succeeded whose first byte came after `first_byte`.
     pub(crate) fn success(&mut self, first_byte: Duration, now: Duration) {
-        if let Some(bucket) = self.bucket(now) {
-            bucket.successes = bucket.successes.saturating_add(1);
-            bucket.first_bytes += first_byte.as_secs_f64();
-        }
+        self.note(now, 1, 0, first_byte.as_secs_f64());
     }
 
     /// A request failed, by the node's fault.
     pub(crate) fn failure(&mut self, now: Duration) {
-        if let Some(bucket) = self.bucket(now) {
-            bucket.failures = bucket.failures.saturating_add(1);
+        self.note(now, 0, 1, 0.0);
+    }
+
+    fn note(&mut self, now: Duration, successes: u32, failures: u32, first_bytes: f64) {
+        let Some(bucket) = self.bucket(now) else {
+            return;
+        };
+        bucket.successes = bucket.successes.saturating_add(successes);
+        bucket.failures = bucket.failures.saturating_add(failures);
+        bucket.first_bytes += first_bytes;
+        match &mut self.sums {
+            Some((second, sums)) if *second == now.as_secs() => {
+                sums.successes += u64::from(successes);
+                sums.failures += u64::from(failures);
+                sums.first_bytes += first_bytes;
+            }
+            sums => *sums = None,
         }
     }
 
     /// The 60 seconds that end with the one `now` is in.
-    pub(crate) fn totals(&self, now: Duration) -> Totals {
+    pub(crate) fn totals(&mut self, now: Duration) -> Totals {
         let now = now.as_secs();
+        if let Some((second, sums)) = self.sums
+            && second == now
+        {
+            return sums;
+        }
+        let sums = self.added_up(now);
+        self.sums = Some((now, sums));
+        sums
+    }
+
+    fn added_up(&self, now: u64) -> Totals {
         let recent =
             |bucket: &&Bucket| bucket.second <= now && now - bucket.second < SECONDS as u64;
         let add = |sum: Totals, bucket: &Bucket| Totals {

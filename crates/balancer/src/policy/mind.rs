@@ -7,11 +7,8 @@ use super::{
     running::{Run, Running},
     speed::Mean,
 };
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use crate::quick::QuickMap;
+use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 
 /// Models known in all, and of each node; the one unused for longest is forgotten first.
 pub(super) const MOST_MODELS: usize = 256;
@@ -26,8 +23,8 @@ const AT_ONCE: f64 = 0.02;
 /// and [`MOST_MODELS`] models: some 1 MiB, plus about 200 bytes for each request that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Mind {
-    nodes: HashMap<u64, NodeMind>,
-    models: HashMap<Arc<str>, ModelMind>,
+    nodes: QuickMap<u64, NodeMind>,
+    models: QuickMap<Arc<str>, ModelMind>,
     next: u64,
 }
 
@@ -35,7 +32,7 @@ pub(super) struct Mind {
 struct NodeMind {
     running: Running,
     prefixes: PrefixMemory,
-    paces: HashMap<Arc<str>, Pace>,
+    paces: QuickMap<Arc<str>, Pace>,
 }
 
 /// Of a model wherever it runs.
@@ -214,8 +211,8 @@ impl Mind {
         if let Some(share) = measured.kept {
             node.prefixes.learn(run.hit, share, now);
         }
-        pace.learn(&measured.times, &common, now);
-        facts.pace.learn(&measured.times, &Rates::BUILT_IN, now);
+        pace.learn(&measured.times, &rates, now);
+        facts.pace.learn(&measured.times, &common, now);
         if let Some(tokens) = outcome.tokens {
             // An answer that was cut at the limit might have been longer.
             let cut = run.max_tokens.is_some_and(|most| tokens >= most);
@@ -256,7 +253,7 @@ impl Mind {
 
 /// The entry of `key`, made if there is none; then the one used longest ago gives way if there are too many.
 fn shelve<'a, T: Default>(
-    shelf: &'a mut HashMap<Arc<str>, T>,
+    shelf: &'a mut QuickMap<Arc<str>, T>,
     key: &Arc<str>,
     used: impl Fn(&T) -> Duration,
 ) -> &'a mut T {

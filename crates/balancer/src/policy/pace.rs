@@ -1,7 +1,7 @@
 //! How quick a model runs: on one node, or wherever it runs.
 
 use super::speed::{Fit, Line, Mean, Prior};
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 /// Loads shorter than this are none.
 const LEAST_LOAD: f64 = 0.25;
@@ -75,8 +75,14 @@ pub(super) struct Measured {
     pub(super) load: Option<f64>,
 }
 
+/// Rates worked out less than this ago hold ...
+const FRESH: Duration = Duration::from_millis(50);
+/// ... unless this part of what they were worked out from has been learnt since, of at most so many lessons.
+const PART: u64 = 4;
+const MOST_LESSONS: u64 = 40;
+
 /// The rates, as learnt.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
     start: Line,
     prefill: Line,
@@ -84,30 +90,53 @@ pub(super) struct Pace {
     load: Mean,
     /// When a request was last sent there.
     pub(super) tried: Duration,
+    /// How often it has learnt.
+    lessons: u64,
+    known: Cell<Option<Known>>,
+}
+
+/// The rates as worked out at a time. With many requests a second they are asked for much more often than they change.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    rates: Rates,
+    at: Duration,
+    lessons: u64,
 }
 
 impl Pace {
     /// The rates now; where little is known, nearly `prior`.
     pub(super) fn rates(&self, prior: &Rates, now: Duration) -> Rates {
-        Rates {
+        if let Some(known) = self.known.get()
+            && now.saturating_sub(known.at) < FRESH
+            && PART * (self.lessons - known.lessons) < self.lessons.min(MOST_LESSONS)
+        {
+            return known.rates;
+        }
+        let rates = Rates {
             start: self.start.fit(prior.start_prior(), now),
             prefill: self.prefill.fit(prior.prefill_prior(), now),
             decode: self.decode.fit(prior.decode_prior(), now),
             load: self.load.value(prior.load, now),
-        }
+        };
+        self.known.set(Some(Known {
+            rates,
+            at: now,
+            lessons: self.lessons,
+        }));
+        rates
     }
 
-    pub(super) fn learn(&mut self, measured: &Measured, prior: &Rates, now: Duration) {
+    /// `rates` are these as of now.
+    pub(super) fn learn(&mut self, measured: &Measured, rates: &Rates, now: Duration) {
+        self.lessons += 1;
         if let Some((seconds, others)) = measured.start {
-            self.start.learn(others, seconds, prior.start_prior(), now);
+            self.start.learn(others, seconds, rates.start, now);
         }
         if let Some((seconds, bytes)) = measured.prefill {
-            self.prefill
-                .learn(bytes, seconds, prior.prefill_prior(), now);
+            self.prefill.learn(bytes, seconds, rates.prefill, now);
         }
         if let Some((seconds, others)) = measured.decode {
-            self.decode
-                .learn(others, seconds, prior.decode_prior(), now);
+            self.decode.learn(others, seconds, rates.decode, now);
         }
         if let Some(seconds) = measured.load.filter(|seconds| *seconds >= LEAST_LOAD) {
             self.load.learn(seconds, now);

@@ -1,9 +1,10 @@
 //! Which prompts a node has probably still in its cache.
 
 use super::{Job, chance::mixed, speed::Mean};
+use crate::quick::Quick;
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{Hash, Hasher},
     time::Duration,
 };
 
@@ -113,7 +114,7 @@ fn distance(prompts: u64) -> usize {
 
 /// Two models share no cache.
 fn salt(model: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Quick::default();
     model.hash(&mut hasher);
     hasher.finish()
 }

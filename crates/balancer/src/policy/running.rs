@@ -1,11 +1,8 @@
 //! What a node is doing for us now, and how long it will take.
 
 use super::{number, prefix::Hit};
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use crate::quick::QuickMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Requests remembered per node. One that is never reported as finished is dropped when as many newer ones have begun.
 pub(super) const MOST_RUNS: usize = 16_384;
@@ -46,7 +43,7 @@ pub(super) struct Running {
     busy: f64,
     busy_at: Duration,
     /// Models being loaded, and when they are expected.
-    loading: HashMap<Arc<str>, Duration>,
+    loading: QuickMap<Arc<str>, Duration>,
 }
 
 impl Running {

@@ -81,12 +81,12 @@ impl Line {
         }
     }
 
-    /// Takes in that `y` was seen at `x`.
-    pub(super) fn learn(&mut self, x: f64, y: f64, prior: Prior, now: Duration) {
+    /// Takes in that `y` was seen at `x`; `fit` is the line as of now.
+    pub(super) fn learn(&mut self, x: f64, y: f64, fit: Fit, now: Duration) {
         if !(x.is_finite() && y.is_finite() && x >= 0.0 && y >= 0.0) {
             return;
         }
-        let expected = self.fit(prior, now).at(x);
+        let expected = fit.at(x);
         let kept = faded(self.seen, now);
         let kept = kept * (MOST / (self.weight * kept + 1.0)).min(1.0);
         for sum in [
@@ -166,6 +166,10 @@ mod tests {
         typical: 4.0,
     };
 
+    fn learn(line: &mut Line, x: f64, y: f64, now: Duration) {
+        line.learn(x, y, line.fit(PRIOR, now), now);
+    }
+
     fn at(second: u64) -> Duration {
         Duration::from_secs(second)
     }
@@ -179,7 +183,7 @@ mod tests {
         let mut line = Line::default();
         for step in 0..40_u32 {
             let x = f64::from(step % 8);
-            line.learn(x, 0.02 + 0.005 * x, PRIOR, at(u64::from(step)));
+            learn(&mut line, x, 0.02 + 0.005 * x, at(u64::from(step)));
         }
         let fit = line.fit(PRIOR, at(40));
         assert!(near(fit.at(0.0), 0.02, 0.15), "{fit:?}");
@@ -190,7 +194,7 @@ mod tests {
     fn little_knowledge_keeps_the_priors_shape() {
         let mut line = Line::default();
         for step in 0..20 {
-            line.learn(0.0, 10.0, PRIOR, at(step));
+            learn(&mut line, 0.0, 10.0, at(step));
         }
         let fit = line.fit(PRIOR, at(20));
         assert!(near(fit.base, 10.0, 0.1), "{fit:?}");
@@ -204,15 +208,11 @@ mod tests {
     fn one_odd_value_does_not_move_it_far() {
         let mut line = Line::default();
         for step in 0..30_u32 {
-            line.learn(
-                0.0,
-                1.0 + 0.01 * f64::from(step % 3),
-                PRIOR,
-                at(u64::from(step)),
-            );
+            let y = 1.0 + 0.01 * f64::from(step % 3);
+            learn(&mut line, 0.0, y, at(u64::from(step)));
         }
         let before = line.fit(PRIOR, at(30)).base;
-        line.learn(0.0, 500.0, PRIOR, at(30));
+        learn(&mut line, 0.0, 500.0, at(30));
         let after = line.fit(PRIOR, at(30)).base;
         assert!(after < before * 1.1, "{before} became {after}");
     }
@@ -221,10 +221,10 @@ mod tests {
     fn a_lasting_change_is_followed() {
         let mut line = Line::default();
         for step in 0..40 {
-            line.learn(0.0, 1.0, PRIOR, at(step));
+            learn(&mut line, 0.0, 1.0, at(step));
         }
         for step in 40..100 {
-            line.learn(0.0, 5.0, PRIOR, at(step));
+            learn(&mut line, 0.0, 5.0, at(step));
         }
         assert!(line.fit(PRIOR, at(100)).base > 3.5);
     }
@@ -233,7 +233,7 @@ mod tests {
     fn old_knowledge_fades_to_the_prior() {
         let (mut line, mut mean) = (Line::default(), Mean::default());
         for step in 0..10 {
-            line.learn(0.0, 9.0, PRIOR, at(step));
+            learn(&mut line, 0.0, 9.0, at(step));
             mean.learn(9.0, at(step));
         }
         let late = at(24 * 3600);
@@ -245,9 +245,9 @@ mod tests {
     #[test]
     fn what_is_no_number_teaches_nothing() {
         let mut line = Line::default();
-        line.learn(0.0, f64::NAN, PRIOR, at(0));
-        line.learn(f64::INFINITY, 1.0, PRIOR, at(0));
-        line.learn(0.0, -1.0, PRIOR, at(0));
+        for (x, y) in [(0.0, f64::NAN), (f64::INFINITY, 1.0), (0.0, -1.0)] {
+            learn(&mut line, x, y, at(0));
+        }
         assert!(line.weight(at(0)).abs() < f64::EPSILON);
     }
 }

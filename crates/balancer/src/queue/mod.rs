@@ -14,7 +14,7 @@ mod slots;
 mod tests;
 mod waiter;
 
-pub(crate) use board::Place;
+pub(crate) use board::{Place, Tag};
 pub(crate) use capacity::Capacity;
 pub use order::Priority;
 pub(crate) use slots::{Claim, Freed, Slots};

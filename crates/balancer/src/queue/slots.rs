@@ -52,8 +52,8 @@ impl Slots {
         }
     }
 
-    /// Takes a slot, if one is free.
-    pub(crate) fn try_claim(self: &Arc<Self>) -> Option<Claim> {
+    /// Takes a slot, if one is free `now`.
+    pub(crate) fn try_claim(self: &Arc<Self>, now: Instant) -> Option<Claim> {
         let capacity = self.capacity.load(SeqCst);
         let take = |active: u32| (active < capacity).then(|| active + 1);
         let before = self.active.fetch_update(SeqCst, SeqCst, take).ok()?;
@@ -61,7 +61,7 @@ impl Slots {
             concurrency: before + 1,
             charge: Charge {
                 slots: Arc::clone(self),
-                since: Instant::now(),
+                since: now,
             },
         })
     }
@@ -226,8 +226,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_free_again_when_its_claim_is_dropped_and_that_is_told() {
         let (slots, told) = slots(Capacity::Fixed(1));
-        let claim = slots.try_claim().unwrap();
-        assert!(slots.try_claim().is_none());
+        let claim = slots.try_claim(Instant::now()).unwrap();
+        assert!(slots.try_claim(Instant::now()).is_none());
         time::advance(Duration::from_secs(3)).await;
         drop(claim);
         let freed = Freed {
@@ -235,7 +235,7 @@ mod tests {
             held: Some(Duration::from_secs(3)),
         };
         assert_eq!(*told.lock().unwrap(), [freed]);
-        assert!(slots.try_claim().is_some());
+        assert!(slots.try_claim(Instant::now()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,13 +243,13 @@ mod tests {
         let (slots, _) = slots(Capacity::Fixed(1));
         let before = Instant::now();
         time::advance(Duration::from_millis(1)).await;
-        let draining = slots.try_claim().unwrap().drain();
+        let draining = slots.try_claim(Instant::now()).unwrap().drain();
         let far = Instant::now() + Duration::from_mins(10);
         let mut freed = tokio_test_task(draining.until_idle(far));
         slots.seen_idle(before);
         assert!(!freed.poll(), "that look began before the client left");
         assert_eq!((slots.active(), slots.draining()), (1, 1));
-        assert!(slots.try_claim().is_none());
+        assert!(slots.try_claim(Instant::now()).is_none());
         slots.seen_idle(Instant::now());
         assert!(freed.poll());
         assert_eq!((slots.active(), slots.draining()), (0, 0));
@@ -260,14 +260,20 @@ mod tests {
         let (slots, _) = slots(Capacity::Fixed(1));
         let deadline = Instant::now() + Duration::from_secs(30);
         slots
-            .try_claim()
+            .try_claim(Instant::now())
             .unwrap()
             .drain()
             .until_idle(deadline)
             .await;
         assert_eq!(Instant::now(), deadline);
         assert_eq!((slots.active(), slots.draining()), (0, 0));
-        drop(slots.try_claim().unwrap().drain().until_idle(deadline));
+        drop(
+            slots
+                .try_claim(Instant::now())
+                .unwrap()
+                .drain()
+                .until_idle(deadline),
+        );
         assert_eq!((slots.active(), slots.draining()), (0, 0));
     }
 
@@ -290,9 +296,11 @@ mod tests {
     #[tokio::test]
     async fn capacity_changes_at_run_time_and_growth_is_told() {
         let (slots, told) = slots(Capacity::Fixed(3));
-        let claims: Vec<_> = (0..3).map(|_| slots.try_claim().unwrap()).collect();
+        let claims: Vec<_> = (0..3)
+            .map(|_| slots.try_claim(Instant::now()).unwrap())
+            .collect();
         slots.set_capacity(Capacity::Fixed(1));
-        assert!(slots.try_claim().is_none());
+        assert!(slots.try_claim(Instant::now()).is_none());
         drop(claims);
         let usable: u32 = told.lock().unwrap().iter().map(|freed| freed.slots).sum();
         assert_eq!(usable, 1, "of three releases, only the last made room");
@@ -309,7 +317,9 @@ mod tests {
     async fn a_busy_answer_shrinks_a_learnt_capacity() {
         let (slots, _) = slots(Capacity::Learnt);
         assert_eq!(slots.capacity(), 4);
-        let claims: Vec<_> = (0..4).map(|_| slots.try_claim().unwrap()).collect();
+        let claims: Vec<_> = (0..4)
+            .map(|_| slots.try_claim(Instant::now()).unwrap())
+            .collect();
         assert_eq!(claims[2].concurrency(), 3);
         claims[3].busy();
         assert_eq!(slots.capacity(), 3);
@@ -319,7 +329,9 @@ mod tests {
     #[tokio::test]
     async fn good_answers_at_full_use_let_a_learnt_capacity_grow_and_that_is_told() {
         let (slots, told) = slots(Capacity::Learnt);
-        let claims: Vec<_> = (0..4).map(|_| slots.try_claim().unwrap()).collect();
+        let claims: Vec<_> = (0..4)
+            .map(|_| slots.try_claim(Instant::now()).unwrap())
+            .collect();
         for _ in 0..8 {
             claims[3].began(Duration::from_millis(10));
         }
@@ -342,7 +354,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        if let Some(claim) = slots.try_claim() {
+                        if let Some(claim) = slots.try_claim(Instant::now()) {
                             assert!(slots.active() <= 3 && claim.concurrency() <= 3);
                         }
                     }
@@ -384,7 +396,7 @@ mod tests {
                 let used = claims.len() + drains.len();
                 match step {
                     Step::Claim => {
-                        let claim = slots.try_claim();
+                        let claim = slots.try_claim(Instant::now());
                         prop_assert_eq!(claim.is_some(), used < capacity as usize);
                         claims.extend(claim);
                     }

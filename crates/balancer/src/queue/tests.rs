@@ -509,7 +509,9 @@ impl World {
         match self.tasks[at].1.poll() {
             Some(Turn::Try) => {
                 let tag = self.tag_of(at);
-                let claim = self.usable(&tag).and_then(Slots::try_claim);
+                let claim = self
+                    .usable(&tag)
+                    .and_then(|slots| slots.try_claim(Instant::now()));
                 let (_, mut task) = self.tasks.swap_remove(at);
                 if let Some(claim) = claim {
                     assert!(self.nodes.iter().all(|node| node.active() <= 5));
@@ -625,7 +627,9 @@ async fn wait(world: &World, waiter: &mut Waiter) -> Option<Claim> {
     let mut tries = 0;
     loop {
         if waiter.turn().await == Turn::Try {
-            let claim = world.usable(&waiter.tag()).and_then(Slots::try_claim);
+            let claim = world
+                .usable(&waiter.tag())
+                .and_then(|slots| slots.try_claim(Instant::now()));
             tries += 1;
             if claim.is_some() || tries > 7 {
                 return claim;

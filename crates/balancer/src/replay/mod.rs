@@ -21,7 +21,7 @@ pub use contender::{Contender, UnknownContender};
 pub use shape::{Interval, NodeShape, ShapeError, Slowdown};
 pub use synthetic::Synthetic;
 pub use table::{Percentiles, Report, Summary};
-pub use trace::{Header, ModelShape, Priority, Request, Trace, TraceError, VERSION};
+pub use trace::{Header, ModelShape, Request, Trace, TraceError, VERSION};
 
 use simulation::Simulation;
 

@@ -1,7 +1,10 @@
 //! Recording a trace, for those who want one.
 
-use super::{Header, Priority, Request, synthetic::microseconds, trace::write_record};
-use crate::policy::{Job, Outcome};
+use super::{Header, Request, synthetic::microseconds, trace::write_record};
+use crate::{
+    Priority,
+    policy::{Job, Outcome},
+};
 use std::{
     hash::{BuildHasher, RandomState},
     io::{self, Write},

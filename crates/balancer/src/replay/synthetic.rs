@@ -1,6 +1,7 @@
 //! Traces that are made up.
 
-use super::{Header, ModelShape, NodeShape, Priority, Request, Trace};
+use super::{Header, ModelShape, NodeShape, Request, Trace};
+use crate::Priority;
 use crate::policy::{Chance, mixed};
 
 /// Bytes of a token.

@@ -5,10 +5,10 @@ mod nodes;
 mod strategies;
 
 use super::{
-    Contender, Interval, NodeShape, Options, Priority, Report, Request, Slowdown, Summary,
-    Synthetic, Trace, replay,
+    Contender, Interval, NodeShape, Options, Report, Request, Slowdown, Summary, Synthetic, Trace,
+    replay,
 };
-use crate::policy::Strategy;
+use crate::{Priority, policy::Strategy};
 
 const ADAPTIVE: Contender = Contender::Ours(Strategy::Adaptive);
 const LEAST: Contender = Contender::Ours(Strategy::LeastConnections);

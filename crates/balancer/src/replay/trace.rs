@@ -3,7 +3,7 @@
 //! NDJSON. The first record is the [`Header`], every other a [`Request`].
 
 use super::{NodeShape, ShapeError};
-use crate::policy::Link;
+use crate::{Priority, policy::Link};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 
@@ -50,29 +50,6 @@ pub struct ModelShape {
     pub name: String,
     /// Everything takes it this many times as long as a node's description says.
     pub factor: f64,
-}
-
-/// How soon a request is served.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    /// Before the others.
-    High,
-    /// As most.
-    #[default]
-    Normal,
-    /// After the others.
-    Low,
-}
-
-impl From<crate::Priority> for Priority {
-    fn from(priority: crate::Priority) -> Self {
-        match priority {
-            crate::Priority::High => Self::High,
-            crate::Priority::Normal => Self::Normal,
-            crate::Priority::Low => Self::Low,
-        }
-    }
 }
 
 /// One request.

@@ -7,14 +7,13 @@ use super::{
     hidden::{Shown, span},
     record::Record,
     text::{Malformed, says_something, text_of, unescape},
-    unread::{Unread, are_ordinary, end_of},
+    unread::{Unread, ordinary},
 };
 use bytes::Bytes;
 use jarvis_protocol::{
     ollama::Metrics,
     openai::{DONE, Usage},
 };
-use serde::Deserialize;
 use std::ops::Range;
 
 /// How an answer ended.
@@ -124,14 +123,12 @@ impl Transcript {
     )]
     pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Bytes, Broken> {
         let (whole, over) = self.frames.push(&chunk);
-        if !over && self.leaves(&whole) {
-            return Ok(whole);
-        }
-        if !over
-            && let Some(at) = self.ends_at(&whole)
-            && self.unread.keep(&whole[..at], self.limits.unread)
-        {
-            return self.end(&whole, at);
+        if !over && let Some(at) = self.leaves(&whole) {
+            return if at == whole.len() {
+                Ok(whole)
+            } else {
+                self.end(&whole, at)
+            };
         }
         self.settle()?;
         let taken = self.take(&whole)?;
@@ -144,21 +141,15 @@ impl Transcript {
         Ok(taken)
     }
 
-    /// Whether these records are to be read later, if ever.
-    fn leaves(&mut self, whole: &[u8]) -> bool {
-        let lazy = self.limits.unread > 0 && !self.hide && !self.ended;
-        let left = lazy
-            && (whole.is_empty() || are_ordinary(self.dialect.into(), whole))
-            && self.unread.keep(whole, self.limits.unread);
-        self.begun |= left && !whole.is_empty();
-        left
-    }
-
-    /// Where the records begin that end the answer, if the ones before them may stay unread.
-    fn ends_at(&self, whole: &[u8]) -> Option<usize> {
-        let framing = self.dialect.into();
-        let at = (!self.unread.is_empty() && !self.ended).then(|| end_of(framing, whole))??;
-        (at == 0 || are_ordinary(framing, &whole[..at])).then_some(at)
+    /// Up to where these records are to be read later, if ever. With the others the answer ends.
+    fn leaves(&mut self, whole: &Bytes) -> Option<usize> {
+        if self.limits.unread == 0 || self.hide || self.ended {
+            return None;
+        }
+        let at = ordinary(self.dialect.into(), whole)?;
+        let kept = self.unread.keep(&whole.slice(..at), self.limits.unread);
+        self.begun |= kept && at > 0;
+        kept.then_some(at)
     }
 
     /// Reads the records that end the answer, and none before them: an answer that is over goes on nowhere.
@@ -185,14 +176,16 @@ impl Transcript {
         if self.unread.is_empty() {
             return Ok(());
         }
-        let unread = Bytes::from(self.unread.take());
-        self.take(&unread).map(drop).map_err(|broken| {
-            self.flags.no_text = true;
-            Broken {
-                before: Bytes::new(),
-                cause: broken.cause,
-            }
-        })
+        for piece in self.unread.take() {
+            self.take(&piece).map_err(|broken| {
+                self.flags.no_text = true;
+                Broken {
+                    before: Bytes::new(),
+                    cause: broken.cause,
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// The node's stream ended: gives a last record that lacks its line end, if the answer is complete with it.
@@ -358,13 +351,7 @@ impl Transcript {
             end.reason = text_of(record.reason)?;
         }
         if record.done {
-            #[derive(Deserialize)]
-            struct Figures {
-                #[serde(flatten)]
-                metrics: Metrics,
-            }
-            let figures: Figures = serde_json::from_str(json).map_err(|_| Cause::Malformed)?;
-            end.metrics = figures.metrics;
+            end.metrics = serde_json::from_str(json).map_err(|_| Cause::Malformed)?;
             self.ended = true;
         }
         if !record.usage.is_empty() {

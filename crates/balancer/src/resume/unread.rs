@@ -4,6 +4,7 @@
 //! is lost, or when what is kept becomes too much.
 
 use super::frame::Framing;
+use bytes::Bytes;
 use memchr::{
     memchr_iter,
     memmem::{self, Finder},
@@ -17,45 +18,67 @@ use std::sync::{
 /// Bytes of one answer.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    bytes: Vec<u8>,
+    /// Whole records each, in order. They are shared with whom they were forwarded to.
+    large: Vec<Bytes>,
+    /// The small ones that came after these, copied together.
+    small: Vec<u8>,
+    /// Of the large ones.
+    length: usize,
     counted: usize,
 }
 
 /// Bytes of all answers together.
 static ALL: AtomicUsize = AtomicUsize::new(0);
 /// While all answers together have more, one keeps only [`FEW`].
-const MUCH: usize = 32 << 20;
+const MUCH: usize = 16 << 20;
 const FEW: usize = 1 << 10;
+/// From this length on sharing is cheaper than copying, in bytes.
+const LARGE: usize = 1 << 10;
 
 impl Unread {
     /// Keeps records if there is room, at most `most` for this answer.
-    pub(super) fn keep(&mut self, whole: &[u8], most: usize) -> bool {
+    pub(super) fn keep(&mut self, whole: &Bytes, most: usize) -> bool {
         let most = if ALL.load(Relaxed) > MUCH {
             most.min(FEW)
         } else {
             most
         };
-        if self.bytes.len() + whole.len() > most {
+        if self.length + self.small.len() + whole.len() > most {
             return false;
         }
-        self.bytes.extend_from_slice(whole);
-        let held = self.bytes.capacity();
+        if whole.len() < LARGE {
+            self.small.extend_from_slice(whole);
+        } else {
+            self.gather();
+            self.length += whole.len();
+            self.large.push(whole.clone());
+        }
+        let held = self.length + self.small.capacity();
         if held != self.counted {
-            ALL.fetch_add(held - self.counted, Relaxed);
+            ALL.fetch_add(held, Relaxed);
+            ALL.fetch_sub(self.counted, Relaxed);
             self.counted = held;
         }
         true
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.large.is_empty() && self.small.is_empty()
     }
 
-    /// What was kept.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    /// What was kept, in pieces of whole records.
+    pub(super) fn take(&mut self) -> Vec<Bytes> {
+        self.gather();
         ALL.fetch_sub(self.counted, Relaxed);
-        self.counted = 0;
-        std::mem::take(&mut self.bytes)
+        (self.length, self.counted) = (0, 0);
+        std::mem::take(&mut self.large)
+    }
+
+    fn gather(&mut self) {
+        if !self.small.is_empty() {
+            self.length += self.small.len();
+            self.large.push(std::mem::take(&mut self.small).into());
+        }
     }
 }
 
@@ -65,28 +88,27 @@ impl Drop for Unread {
     }
 }
 
-/// Whether these whole records only add to an answer: they look like JSON objects and none of them is an end or an error. A
-/// quote within a text is escaped, so what is searched for cannot be part of one.
-pub(super) fn are_ordinary(framing: Framing, whole: &[u8]) -> bool {
-    static ENDS_LINES: LazyLock<[Finder<'_>; 2]> =
-        LazyLock::new(|| [Finder::new(b"\"done\":true"), Finder::new(b"\"error\":")]);
-    static ENDS_EVENTS: LazyLock<[Finder<'_>; 4]> = LazyLock::new(|| {
-        [
-            Finder::new(b"[DONE]"),
-            Finder::new(b"\"error\":"),
-            Finder::new(b"\"finish_reason\":\""),
-            Finder::new(b"\"usage\":{"),
-        ]
-    });
-    let lacks = |finder: &Finder<'_>| finder.find(whole).is_none();
-    match framing {
-        Framing::Lines => are_lines(whole) && ENDS_LINES.iter().all(lacks),
-        Framing::Events => are_events(whole) && ENDS_EVENTS.iter().all(lacks),
-    }
+/// Up to where these whole records only add to an answer: what follows ends it. `None`: something else is among them.
+///
+/// A record that only adds looks like a JSON object and is neither an end nor an error. A quote within a text is escaped, so
+/// what is searched for cannot be part of one.
+pub(super) fn ordinary(framing: Framing, whole: &[u8]) -> Option<usize> {
+    static ERROR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"error\":"));
+    static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"usage\":{"));
+    let at = end_of(framing, whole).unwrap_or(whole.len());
+    let before = &whole[..at];
+    let lacks = |finder: &Finder<'_>| finder.find(before).is_none();
+    let adds = match framing {
+        Framing::Lines => are_lines(before) && lacks(&ERROR),
+        Framing::Events => are_events(before) && lacks(&ERROR) && lacks(&USAGE),
+    };
+    adds.then_some(at)
 }
 
 /// Where the record begins with which an answer ends, if these whole records have one.
-pub(super) fn end_of(framing: Framing, whole: &[u8]) -> Option<usize> {
+fn end_of(framing: Framing, whole: &[u8]) -> Option<usize> {
+    static REASON: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":\""));
+    static DONE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"[DONE]"));
     match framing {
         Framing::Lines => {
             let last = whole.strip_suffix(b"\n")?;
@@ -94,11 +116,8 @@ pub(super) fn end_of(framing: Framing, whole: &[u8]) -> Option<usize> {
             memmem::find(&last[start..], b"\"done\":true").map(|_| start)
         }
         Framing::Events => {
-            let marks = [b"\"finish_reason\":\"".as_slice(), b"[DONE]"];
-            let first = marks
-                .iter()
-                .filter_map(|mark| memmem::find(whole, mark))
-                .min()?;
+            let marks = [&*REASON, &*DONE];
+            let first = marks.iter().filter_map(|mark| mark.find(whole)).min()?;
             Some(memmem::rfind(&whole[..first], b"\n\n").map_or(0, |at| at + 2))
         }
     }
@@ -114,13 +133,13 @@ fn are_events(whole: &[u8]) -> bool {
     }) && start == whole.len()
 }
 
-/// Whether every line begins and ends as an object does.
+/// Whether every line begins as an object does, and ends as one that says of itself that others follow.
 fn are_lines(whole: &[u8]) -> bool {
     let mut start = 0;
     memchr_iter(b'\n', whole).all(|end| {
         let line = &whole[start..end];
         start = end + 1;
-        line.starts_with(b"{\"") && line.ends_with(b"}")
+        line.starts_with(b"{\"") && line.ends_with(b"\"done\":false}")
     }) && start == whole.len()
 }
 
@@ -128,28 +147,34 @@ fn are_lines(whole: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn are_all(framing: Framing, whole: &[u8]) -> bool {
+        ordinary(framing, whole) == Some(whole.len())
+    }
+
     #[test]
     fn ends_errors_and_what_is_no_record_are_not_ordinary() {
         let text = br#"{"message":{"content":"so \"done\":true and \"error\":"},"done":false}"#;
         let line = [text.as_slice(), b"\n"].concat();
-        assert!(are_ordinary(Framing::Lines, &line));
-        assert!(are_ordinary(Framing::Lines, &line.repeat(9)));
+        assert!(are_all(Framing::Lines, &line));
+        assert!(are_all(Framing::Lines, &line.repeat(9)));
         for odd in [
             "{\"done\":true}\n",
             "{\"error\":\"no\"}\n",
             "{]\n",
             "\n",
-            "{\"a\":1}\r\n",
+            "{\"a\":1}\n",
+            "{\"done\":false}\r\n",
             "nothing\n",
-            "{\"a\":1}\n\n{\"b\":2}\n",
+            "{\"done\":false}\n\n{\"done\":false}\n",
+            "{\"error\":\"no\",\"done\":false}\n",
         ] {
-            assert!(!are_ordinary(Framing::Lines, odd.as_bytes()), "{odd:?}");
+            assert!(!are_all(Framing::Lines, odd.as_bytes()), "{odd:?}");
             let later = [line.as_slice(), odd.as_bytes()].concat();
-            assert!(!are_ordinary(Framing::Lines, &later), "{odd:?}");
+            assert!(!are_all(Framing::Lines, &later), "{odd:?}");
         }
         let event =
             b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
-        assert!(are_ordinary(Framing::Events, event));
+        assert!(are_all(Framing::Events, event));
         for odd in [
             "data: [DONE]\n\n",
             "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n",
@@ -159,12 +184,12 @@ mod tests {
             "data: {]\n\n",
             "data: {\"a\":1}\ndata: {\"b\":2}\n\n\n",
         ] {
-            assert!(!are_ordinary(Framing::Events, odd.as_bytes()), "{odd:?}");
+            assert!(!are_all(Framing::Events, odd.as_bytes()), "{odd:?}");
             for around in [
                 [event.as_slice(), odd.as_bytes(), event],
                 [odd.as_bytes(), event, event],
             ] {
-                assert!(!are_ordinary(Framing::Events, &around.concat()), "{odd:?}");
+                assert!(!are_all(Framing::Events, &around.concat()), "{odd:?}");
             }
         }
     }
@@ -173,11 +198,22 @@ mod tests {
     fn what_all_answers_keep_together_is_bounded_and_given_back() {
         let before = ALL.load(Relaxed);
         let mut one = Unread::default();
-        assert!(one.keep(&[b'x'; 100], 200));
-        assert!(!one.keep(&[b'x'; 101], 200));
-        assert!(ALL.load(Relaxed) >= before + 100);
-        assert_eq!(one.take().len(), 100);
+        let (small, large) = (Bytes::from_static(b"small\n"), vec![b'x'; LARGE].into());
+        for (piece, kept) in [
+            (&small, true),
+            (&small, true),
+            (&large, true),
+            (&small, true),
+            (&large, false),
+        ] {
+            assert_eq!(one.keep(piece, LARGE + 20), kept);
+        }
+        assert!(ALL.load(Relaxed) >= before + LARGE);
+        assert_eq!(
+            one.take(),
+            [Bytes::from_static(b"small\nsmall\n"), large, small]
+        );
         assert!(one.is_empty());
-        drop(one);
+        assert!(ALL.load(Relaxed) < before + LARGE);
     }
 }

@@ -84,6 +84,10 @@ impl Chunked {
                 }
                 continue;
             }
+            if let Some(used) = self.plain(&bytes[at..]) {
+                at += used;
+                continue;
+            }
             if let Err(error) = self.step(bytes[at]) {
                 return Decoded {
                     payload,
@@ -98,6 +102,30 @@ impl Chunked {
             used: at,
             error: None,
         }
+    }
+
+    /// What stands between the payload of two chunks where it is as nearly always: whole, without extensions, and a size
+    /// that is not 0. Gives its length; `None`: it is for [`Self::step`] to see what it is.
+    fn plain(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = match self.state {
+            State::DataCr => bytes.starts_with(b"\r\n").then_some(2)?,
+            State::Size if self.digits == 0 => 0,
+            _ => return None,
+        };
+        let mut size = 0;
+        let begin = at;
+        while at - begin < usize::from(MAX_DIGITS)
+            && let Some(digit) = digit(*bytes.get(at)?)
+        {
+            size = size << 4 | u64::from(digit);
+            at += 1;
+        }
+        if size == 0 || !bytes[at..].starts_with(b"\r\n") {
+            return None;
+        }
+        self.left = size;
+        self.state = State::Data;
+        Some(at + 2)
     }
 
     /// One byte outside of the payload.
@@ -122,12 +150,7 @@ impl Chunked {
     }
 
     fn digit(&mut self, byte: u8) -> Result<State, Malformed> {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            _ => return Err(Malformed::ChunkSize),
-        };
+        let digit = digit(byte).ok_or(Malformed::ChunkSize)?;
         if self.digits == MAX_DIGITS {
             return Err(Malformed::ChunkSize);
         }
@@ -169,6 +192,16 @@ impl Chunked {
         } else {
             Ok(())
         }
+    }
+}
+
+/// The value of a hexadecimal digit.
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
     }
 }
 

@@ -5,9 +5,9 @@ use super::{
     body::Piece,
     head::{Head, HeadReader},
     pool::Pool,
+    request::Encoded,
     scratch,
 };
-use bytes::Buf;
 use http::{Method, Response};
 use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -59,7 +59,7 @@ pub(super) async fn connect(
 pub(super) async fn exchange(
     mut stream: TcpStream,
     method: &Method,
-    request: impl Buf,
+    request: &Encoded,
     limits: &Limits,
     pool: &Arc<Pool>,
 ) -> Result<Response<UpstreamBody>, TransportError> {
@@ -125,12 +125,16 @@ fn cut(reader: &HeadReader, error: io::Error) -> TransportError {
 
 /// Sends the request, and stops when an answer comes before it is through: a node that refuses a long request need not
 /// read it to its end. Says whether all was sent.
-async fn write(stream: &mut TcpStream, mut request: impl Buf) -> io::Result<bool> {
+async fn write(stream: &mut TcpStream, request: &Encoded) -> io::Result<bool> {
     let (mut reads, mut writes) = stream.split();
     let mut seen = [0];
+    let whole = async {
+        writes.write_all(&request.head).await?;
+        writes.write_all(&request.body).await
+    };
     tokio::select! {
         biased;
-        sent = writes.write_all_buf(&mut request) => sent.map(|()| true),
+        sent = whole => sent.map(|()| true),
         _ = reads.peek(&mut seen) => Ok(false),
     }
 }

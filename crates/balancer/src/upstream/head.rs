@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 
 /// The most headers one answer may have.
 const MAX_HEADERS: usize = 100;
+/// Headers that may be added to an answer without moving those that it has.
+const ROOM: usize = 4;
 /// The most interim (1xx) answers before the real one.
 const MAX_INTERIM: u8 = 8;
 
@@ -155,7 +157,7 @@ fn parse(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, Malformed> {
     }
     let modern = parsed.version == Some(1);
     let mut fields = Fields::default();
-    let mut map = HeaderMap::with_capacity(parsed.headers.len());
+    let mut map = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes())
             .map_err(|_| httparse::Error::HeaderName)?;

@@ -20,9 +20,11 @@ pub(crate) use error::Reached;
 pub use error::{Malformed, TransportError};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response};
 use pool::Pool;
 use std::{sync::Arc, time::Duration};
+use tokio::net::TcpStream;
 
 /// How long and how large parts of an exchange may be. Pauses within a body are the caller's to limit.
 #[derive(Debug, Clone, Copy)]
@@ -116,8 +118,7 @@ impl Upstream {
         }
         let encoded = request::encode(&request, &self.authority)?;
         let exchange = async |stream| {
-            let (method, bytes) = (request.method, encoded.bytes());
-            connection::exchange(stream, method, bytes, &limits, &self.pool).await
+            connection::exchange(stream, request.method, &encoded, &limits, &self.pool).await
         };
         let Some(idle) = self.pool.take() else {
             return exchange(self.open().await?).await;
@@ -131,8 +132,9 @@ impl Upstream {
         }
     }
 
-    async fn open(&self) -> Result<tokio::net::TcpStream, TransportError> {
-        connection::open(&self.host, self.port, self.limits.connect).await
+    /// In a box of its own: most requests find a connection that is open.
+    fn open(&self) -> BoxFuture<'_, Result<TcpStream, TransportError>> {
+        Box::pin(connection::open(&self.host, self.port, self.limits.connect))
     }
 }
 

@@ -1,26 +1,20 @@
 //! Writing a request.
 
 use super::{Outgoing, TransportError, head::is_hop_by_hop};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderName, Method, header};
 use std::io::Write as _;
 
-/// Up to this length a body is copied behind the head: cheaper than a second piece in the same write.
+/// Up to this length a body is copied behind the head: cheaper than a second write.
 const COPIED: usize = 8 * 1024;
 
 /// A request as bytes.
 #[derive(Debug)]
 pub(super) struct Encoded {
     /// With the body, where that is short.
-    head: Vec<u8>,
-    body: Bytes,
-}
-
-impl Encoded {
-    /// From the first byte to the last.
-    pub(super) fn bytes(&self) -> impl Buf {
-        self.head.as_slice().chain(&self.body[..])
-    }
+    pub(super) head: Vec<u8>,
+    /// What comes after it.
+    pub(super) body: Bytes,
 }
 
 /// Writes a request down, for the node at `authority`.

@@ -1,7 +1,11 @@
 //! The balancer behind real sockets, and a client that shows what came byte by byte.
 
 use crate::{Started, start_with};
-use axum::{Router, serve::ListenerExt as _};
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    serve::ListenerExt as _,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jarvis_balancer::{Access, NodeSpec, Options, Strategy, Transport};
 use jarvis_testkit::FakeOllama;
@@ -65,8 +69,12 @@ pub(crate) async fn serve(options: Options, nodes: Vec<NodeSpec>) -> Served {
     let (key, secret) = ("the-administrators", "the-installations");
     let access = Access::new(Some(key), Some(secret), false).unwrap();
     let stop = CancellationToken::new();
+    let public = started.balancer.public(access.clone());
+    let answer = async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+        public.answer(peer, request).await
+    };
     Served {
-        address: listen(started.balancer.router(access.clone()), &stop).await,
+        address: listen(Router::new().fallback(answer), &stop).await,
         admin: listen(started.balancer.admin_router(access), &stop).await,
         started,
         stop,

@@ -50,7 +50,13 @@ fn role(role: Role, flags: &impl Flags) -> Result<ExitCode> {
 
 /// A runtime of `threads` threads.
 pub(crate) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+    use tokio::runtime::Builder;
+    let mut builder = match threads {
+        // This one, without what hands work from thread to thread.
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder
         .worker_threads(threads)
         .thread_name("jarvis")
         .enable_all()

@@ -14,7 +14,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     let backend = backend::Backend::start(context, data, nodes).await?;
     let limit = context.shutdown_time();
     Ok(Running {
-        router: backend.api.router(),
+        app: backend.api.router().into(),
         admin: Router::new(),
         notes: backend::notes(&backend.api),
         drain: async move { backend.drain(limit).await }.boxed(),

@@ -1,6 +1,7 @@
 //! The balancer alone, in the place of an Ollama; and what configuration makes of it inside the other roles.
 
 use super::{Context, Running, nodes::Nodes};
+use crate::site::App;
 use anyhow::{Context as _, Result};
 use jarvis_balancer::{Access, Options, Strategy};
 use jarvis_config::{Config, Secret};
@@ -10,11 +11,11 @@ use std::time::Duration;
 pub(super) async fn start(context: &Context) -> Result<Running> {
     let config = &context.loaded.config;
     let balancer = Nodes::new(&context.loaded, false)?.balance(context).await?;
-    let router = balancer.router(access(config, false)?);
+    let public = App::Balancer(balancer.public(access(config, false)?));
     balancer.catalog().await;
     Ok(Running {
         admin: balancer.admin_router(access(config, context.admin.ip().is_loopback())?),
-        ..Running::new(router)
+        ..Running::new(public)
     })
 }
 

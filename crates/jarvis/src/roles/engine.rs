@@ -20,7 +20,7 @@ pub(super) fn start(context: &Context) -> Result<Running> {
         .route("/health", get(health))
         .fallback_service(engine.router());
     Ok(Running {
-        router,
+        app: router.into(),
         admin: Router::new(),
         notes: Vec::new(),
         drain: async move { engine.shutdown().await }.boxed(),

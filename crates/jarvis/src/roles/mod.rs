@@ -13,20 +13,15 @@ use crate::{
     guard::Guard,
     lifecycle::{Lifecycle, Signals},
     listen::{self, Bounds},
+    site::{App, Site},
     telemetry,
 };
 use anyhow::Result;
-use axum::{
-    Json, Router,
-    http::{StatusCode, header},
-    middleware,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, Router};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jarvis_config::{ListenAddress, Loaded};
 use serde_json::json;
 use std::{
-    any::Any,
     future::{Future, ready},
     net::SocketAddr,
     sync::{
@@ -35,10 +30,6 @@ use std::{
     },
     time::Duration,
 };
-use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyTimeoutLayer};
-
-/// How long a client may pause while it sends a body.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,8 +98,8 @@ impl Context {
 
 /// A role that has started.
 pub(crate) struct Running {
-    /// The public routes.
-    router: Router,
+    /// What the public listener answers.
+    app: App,
     /// Routes of the admin listener beside metrics and health.
     admin: Router,
     /// Lines to print below the address.
@@ -119,9 +110,9 @@ pub(crate) struct Running {
 
 impl Running {
     /// A role with nothing to drain.
-    fn new(router: Router) -> Self {
+    fn new(app: impl Into<App>) -> Self {
         Self {
-            router,
+            app: app.into(),
             admin: Router::new(),
             notes: Vec::new(),
             drain: ready(()).boxed(),
@@ -145,8 +136,11 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
     let started = Arc::new(AtomicBool::new(false));
     let admin_address = admin.local_addr()?;
     let role_routes = Arc::new(OnceLock::new());
+    let metrics = telemetry::start_metrics()?;
+    let upkeep = telemetry::keep(metrics.clone(), lifecycle.drained().clone());
+    lifecycle.spawn("metrics", upkeep);
     let admin_routes = Admin {
-        metrics: telemetry::start_metrics()?,
+        metrics,
         started: Arc::clone(&started),
         lifecycle: lifecycle.clone(),
         role: Arc::clone(&role_routes),
@@ -154,7 +148,11 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
     .router();
     let until = lifecycle.drained().clone();
     tracing::info!(%admin_address, "metrics and health are here");
-    let task = listen::serve(admin, admin_routes, bounds, until, lifecycle.clone());
+    let admin_site = Site {
+        app: admin_routes.into(),
+        guard: Guard::default(),
+    };
+    let task = listen::serve(admin, admin_site, bounds, until, lifecycle.clone());
     lifecycle.spawn("admin listener", task);
 
     let context = Context {
@@ -181,16 +179,21 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
         origins,
         allowed: Arc::clone(&allowed),
     };
-    let _ = role_routes.set(bounded(running.admin, guard(admin_address, true)));
+    let _ = role_routes.set(Site {
+        app: running.admin.into(),
+        guard: guard(admin_address, true),
+    });
     // Whoever reaches the model server or the balancer may use it; every other role knows its users.
-    let guard = guard(
-        context.public,
-        matches!(role, Role::Engine | Role::Balancer),
-    );
-    let router = bounded(running.router, guard);
+    let site = Site {
+        app: running.app,
+        guard: guard(
+            context.public,
+            matches!(role, Role::Engine | Role::Balancer),
+        ),
+    };
     let task = listen::serve(
         public,
-        router,
+        site,
         bounds,
         lifecycle.soft().clone(),
         lifecycle.clone(),
@@ -213,32 +216,9 @@ fn start(role: Role, context: &Context) -> impl Future<Output = Result<Running>>
     }
 }
 
-/// What holds for every public route: pages of other sites stay out, a pause in a body ends the request, a panic ends it
-/// alone.
-fn bounded(router: Router, guard: Guard) -> Router {
-    router
-        .layer(middleware::from_fn(move |request, next| {
-            guard.clone().check(request, next)
-        }))
-        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
-        .layer(CatchPanicLayer::custom(panicked))
-}
-
 /// `GET /health` of the public port, for load balancers: says only that someone answers.
 async fn health() -> Json<serde_json::Value> {
     Json(json!({"status": "ok"}))
-}
-
-fn panicked(_: Box<dyn Any + Send>) -> Response {
-    let body = json!({
-        "type": "about:blank",
-        "title": "Internal error",
-        "status": 500,
-        "code": "internal",
-        "detail": "Something went wrong inside Jarvis; the log of the server says what.",
-    });
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::INTERNAL_SERVER_ERROR, kind, Json(body)).into_response()
 }
 
 fn announce(role: Role, address: SocketAddr, notes: &[String]) -> Result<()> {

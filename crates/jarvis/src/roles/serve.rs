@@ -31,7 +31,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     }
     let limit = context.shutdown_time();
     Ok(Running {
-        router: backend.api.router().fallback_service(web::router()),
+        app: backend.api.router().fallback_service(web::router()).into(),
         admin: Router::new(),
         notes: lines,
         drain: async move {

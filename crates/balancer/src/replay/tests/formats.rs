@@ -1,9 +1,10 @@
 //! Traces, descriptions of nodes and results, as they are written and read.
 
 use super::{
-    ADAPTIVE, Contender, Interval, LEAST, NodeShape, Options, Priority, Report, Synthetic, Trace,
-    all, node, replay, request, trace,
+    ADAPTIVE, Contender, Interval, LEAST, NodeShape, Options, Report, Synthetic, Trace, all, node,
+    replay, request, trace,
 };
+use crate::Priority;
 use crate::{
     policy::{Job, Link, Outcome},
     replay::{

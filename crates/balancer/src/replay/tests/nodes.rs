@@ -1,8 +1,7 @@
 //! What simulated nodes and their queue do.
 
-use super::{
-    ADAPTIVE, Interval, LEAST, Options, Priority, Slowdown, all, node, one, replay, request, trace,
-};
+use super::{ADAPTIVE, Interval, LEAST, Options, Slowdown, all, node, one, replay, request, trace};
+use crate::Priority;
 use proptest::prelude::{
     ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest,
 };
