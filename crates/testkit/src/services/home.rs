@@ -100,10 +100,18 @@ impl Home {
         path
     }
 
-    /// Writes a file here.
+    /// Writes a file here that nobody else may read.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        use std::{io::Write, os::unix::fs::OpenOptionsExt};
         let path = self.path.join(name);
-        fs::write(&path, text).unwrap();
+        let mut file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
         self.give(&path);
         path
     }

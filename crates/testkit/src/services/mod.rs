@@ -4,13 +4,21 @@
 //! A launcher owns a [`Home`] and one [`Process`] per server, and waits by asking ([`wait_until`]), never by sleeping a guess. All
 //! of it is blocking, so that it serves plain threads and tests on a runtime alike.
 
+mod etcd;
 mod home;
+mod http;
+mod patroni;
 mod postgres;
 mod process;
+mod redis;
+mod template;
 
+pub use etcd::Etcd;
 pub use home::Home;
+pub use patroni::Patroni;
 pub use postgres::Postgres;
 pub use process::Process;
+pub use redis::RedisCluster;
 
 use std::{
     collections::HashSet,

@@ -61,9 +61,9 @@ impl Postgres {
         server.psql(
             "postgres",
             &format!(
-                "CREATE ROLE {} LOGIN PASSWORD '{}'",
-                Self::USER,
-                Self::PASSWORD
+                "CREATE ROLE {user} LOGIN PASSWORD '{}'; GRANT pg_read_all_stats TO {user}",
+                Self::PASSWORD,
+                user = Self::USER
             ),
         );
         server

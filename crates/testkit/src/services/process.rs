@@ -72,8 +72,8 @@ impl Process {
 
     /// Ends it and all it started at once (SIGKILL), as a lost machine does.
     pub fn kill9(&mut self) {
-        for pid in self.frozen() {
-            let _ = kill_process(pid, Signal::KILL);
+        if self.is_running() {
+            kill_tree(self.root());
         }
         self.child.wait().unwrap();
     }
@@ -99,42 +99,53 @@ impl Process {
 
     /// Stops the clock for it and all it started (SIGSTOP); its connections stay open.
     pub fn pause(&mut self) {
-        self.frozen();
+        if self.is_running() {
+            freeze_tree(self.root());
+        }
     }
 
     /// Lets it go on after [`pause`](Self::pause).
     pub fn resume(&mut self) {
-        for pid in descendants(self.root()) {
-            let _ = kill_process(pid, Signal::CONT);
-        }
-        let _ = kill_process(self.root(), Signal::CONT);
+        thaw_tree(self.root());
     }
 
     fn root(&self) -> Pid {
         Pid::from_child(&self.child)
     }
+}
 
-    /// Stops the tree from the root down, so that nobody in it starts another one meanwhile, and names all of it.
-    fn frozen(&mut self) -> Vec<Pid> {
-        if !self.is_running() {
-            return Vec::new();
-        }
-        let mut stopped = vec![self.root()];
-        let _ = kill_process(self.root(), Signal::STOP);
-        loop {
-            let new: Vec<Pid> = descendants(self.root())
-                .into_iter()
-                .filter(|pid| !stopped.contains(pid))
-                .collect();
-            if new.is_empty() {
-                return stopped;
-            }
-            for &pid in &new {
-                let _ = kill_process(pid, Signal::STOP);
-            }
-            stopped.extend(new);
-        }
+/// Ends `root` and all it started at once (SIGKILL).
+pub(super) fn kill_tree(root: Pid) {
+    for pid in freeze_tree(root) {
+        let _ = kill_process(pid, Signal::KILL);
     }
+}
+
+/// Stops the tree from the root down (SIGSTOP), so that nobody in it starts another one meanwhile, and names all of it.
+pub(super) fn freeze_tree(root: Pid) -> Vec<Pid> {
+    let mut stopped = vec![root];
+    let _ = kill_process(root, Signal::STOP);
+    loop {
+        let new: Vec<Pid> = descendants(root)
+            .into_iter()
+            .filter(|pid| !stopped.contains(pid))
+            .collect();
+        if new.is_empty() {
+            return stopped;
+        }
+        for &pid in &new {
+            let _ = kill_process(pid, Signal::STOP);
+        }
+        stopped.extend(new);
+    }
+}
+
+/// Lets it go on after [`freeze_tree`].
+pub(super) fn thaw_tree(root: Pid) {
+    for pid in descendants(root) {
+        let _ = kill_process(pid, Signal::CONT);
+    }
+    let _ = kill_process(root, Signal::CONT);
 }
 
 impl Drop for Process {
