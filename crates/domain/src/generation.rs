@@ -86,6 +86,17 @@ pub struct GenerationError {
     pub message: String,
 }
 
+/// How a generation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// One of the ended ones.
+    pub status: Status,
+    /// What it cost, as far as known.
+    pub usage: Option<Usage>,
+    /// Why it was interrupted or failed.
+    pub error: Option<GenerationError>,
+}
+
 /// The making of one assistant message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {

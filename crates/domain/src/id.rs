@@ -60,6 +60,8 @@ ids! {
     MessageId,
     /// The making of one assistant message.
     GenerationId,
+    /// One run of a backend.
+    InstanceId,
 }
 
 #[cfg(test)]

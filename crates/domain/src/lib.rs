@@ -4,6 +4,7 @@
 
 mod clock;
 mod conversation;
+pub mod durable;
 mod generation;
 mod id;
 mod sentence;
@@ -11,7 +12,9 @@ mod user;
 
 pub use clock::{Clock, Timestamp};
 pub use conversation::{Conversation, Message, MessageText, Role, TextError, title_of};
-pub use generation::{Epoch, Generation, GenerationError, Status, Usage};
-pub use id::{ConversationId, GenerationId, IdError, InviteId, MessageId, SessionId, UserId};
+pub use generation::{Epoch, Generation, GenerationError, Outcome, Status, Usage};
+pub use id::{
+    ConversationId, GenerationId, IdError, InstanceId, InviteId, MessageId, SessionId, UserId,
+};
 pub use sentence::sentence;
 pub use user::{Email, EmailError, User, UserRole};
