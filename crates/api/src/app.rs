@@ -2,9 +2,8 @@
 
 use crate::{
     auth::{self, Passwords, Tokens},
-    generations::Generations,
+    generations::{self, Generations},
     hub::Hub,
-    limits::Limiter,
     list_cache::ListCache,
     options::Options,
     problem::Problem,
@@ -12,10 +11,10 @@ use crate::{
 };
 use axum::Router;
 use jarvis_balancer::Balancer;
-use jarvis_domain::{Clock, Email, SessionId};
-use jarvis_store::{AnswerLog, Db, LogError, StoreError};
+use jarvis_domain::{Clock, InstanceId, SessionId, UserId, durable::Rules, sentence};
+use jarvis_store::{AnswerLog, Bus, Db, Limiter, LogError, Notice, Rate, Redis, StoreError};
+use serde::Serialize;
 use std::{
-    net::IpAddr,
     ops::Deref,
     sync::{
         Arc,
@@ -56,6 +55,9 @@ impl Deref for App {
 
 /// See [`App`].
 pub(crate) struct Shared {
+    /// This run of the backend, among all that work on the database.
+    pub(crate) instance: InstanceId,
+    pub(crate) rules: Rules,
     pub(crate) options: Options,
     pub(crate) db: Db,
     pub(crate) answers: AnswerLog,
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) lists: ListCache,
     pub(crate) hub: Hub,
+    /// To the other instances.
+    pub(crate) bus: Bus,
     pub(crate) generations: Generations,
     pub(crate) setup_token: Option<String>,
     /// Every task of the backend.
@@ -78,8 +82,22 @@ pub(crate) struct Shared {
 
 /// What may be tried how often.
 pub(crate) struct Limits {
-    pub(crate) address: Limiter<IpAddr>,
-    pub(crate) email: Limiter<Email>,
+    pub(crate) address: Limiter,
+    pub(crate) email: Limiter,
+}
+
+impl Limits {
+    /// Of all instances together, where they share a cluster.
+    fn new(options: &Options, redis: Option<&Redis>, clock: &Clock) -> Self {
+        let limiter = |rate: Rate, name| match redis {
+            Some(redis) => Limiter::shared(rate, clock.clone(), redis, name),
+            None => Limiter::new(rate, clock.clone()),
+        };
+        Self {
+            address: limiter(options.rate_per_address, "address"),
+            email: limiter(options.rate_per_email, "email"),
+        }
+    }
 }
 
 impl Shared {
@@ -104,6 +122,39 @@ impl Shared {
     pub(crate) fn session_revoked(&self, session: SessionId) {
         self.tokens.revoked();
         self.hub.revoked(session);
+        if self.is_linked() {
+            self.send(Notice::Revoked { session });
+        }
+    }
+
+    /// Tells every socket of a user, at whichever instance.
+    pub(crate) fn tell(&self, user: UserId, frame: &impl Serialize) {
+        match serde_json::to_string(frame) {
+            // It comes back over the bus.
+            Ok(frame) if self.is_linked() => self.send(Notice::Tell { user, frame }),
+            Ok(frame) => self.hub.tell(user, frame),
+            Err(error) => tracing::error!("a notice could not be written: {error}"),
+        }
+    }
+
+    /// Whether anybody might hear what a user is told.
+    pub(crate) fn may_be_heard(&self, user: UserId) -> bool {
+        self.is_linked() || self.hub.is_heard(user)
+    }
+
+    /// Whether answers may pass from one instance to another, or their log may be away: whether text takes the long way.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.db.is_shared() || self.is_linked()
+    }
+
+    /// Whether there may be other instances to talk to.
+    fn is_linked(&self) -> bool {
+        self.answers.redis().is_some()
+    }
+
+    fn send(&self, notice: Notice) {
+        let bus = self.bus.clone();
+        self.tasks.spawn(async move { bus.send(notice).await });
     }
 
     /// Runs a write to its end even if the client leaves meanwhile: a commit must never be separated from what follows it.
@@ -114,6 +165,30 @@ impl Shared {
         let task = self.tasks.spawn(work);
         task.await
             .map_err(|error| Problem::internal("a task died", &error))
+    }
+}
+
+/// Passes on what comes over the bus, until the backend stops.
+async fn listen(app: App) {
+    let mut ear = app.bus.ear();
+    loop {
+        let notice = tokio::select! {
+            notice = ear.next() => notice,
+            () = app.stopping.cancelled() => return,
+        };
+        match notice {
+            Some(Notice::Tell { user, frame }) => app.hub.tell(user, frame),
+            Some(Notice::Revoked { session }) => {
+                app.tokens.revoked();
+                app.hub.revoked(session);
+            }
+            Some(Notice::Stop { generation }) => drop(app.generations.cancel(generation)),
+            Some(Notice::Missed) => {
+                app.tokens.revoked();
+                app.hub.missed();
+            }
+            None => return,
+        }
     }
 }
 
@@ -140,16 +215,16 @@ impl Api {
         let passwords = Passwords::new(options.password_cost, tasks.clone())
             .map_err(|error| ApiError::Passwords(error.to_string()))?;
         let setup_token = auth::setup_token(&options.set_up).map_err(|_| ApiError::Random)?;
-        let limits = Limits {
-            address: Limiter::new(options.rate_per_address, clock.clone()),
-            email: Limiter::new(options.rate_per_email, clock.clone()),
-        };
+        let limits = Limits::new(&options, answers.redis(), &clock);
         let app = App(Arc::new(Shared {
+            instance: InstanceId::new(),
+            rules: options.rules,
             tokens: Tokens::new(&options, db.clone(), clock.clone()),
             passwords,
             limits,
             lists: ListCache::default(),
             hub: Hub::default(),
+            bus: answers.redis().map_or_else(Bus::default, Bus::shared),
             generations: Generations::default(),
             setup_token,
             tasks,
@@ -163,7 +238,14 @@ impl Api {
             clock,
         }));
         app.needs_setup().await?;
-        crate::generations::take_up(&app).await?;
+        generations::sweep(&app).await?;
+        generations::begin_watch(&app).await?;
+        if app.is_linked() {
+            app.tasks.spawn(listen(app.clone()));
+        }
+        if app.is_shared() {
+            app.tasks.spawn(generations::keep_watch(app.clone()));
+        }
         Ok(Self { app })
     }
 
@@ -189,13 +271,19 @@ impl Api {
         self.app.sockets.load(Ordering::Relaxed)
     }
 
-    /// Stops: refuses new questions, keeps the text of running answers for the next start, closes sockets with 1001 and
+    /// Stops: refuses new questions, hands running answers over to other instances or the next start, closes sockets with 1001 and
     /// waits for all of it, at most `deadline`. True if everything ended in time.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         self.app.stopping.cancel();
         self.app.tasks.close();
-        tokio::time::timeout(deadline, self.app.tasks.wait())
-            .await
-            .is_ok()
+        let ended = async {
+            self.app.tasks.wait().await;
+            // Others may go on at once.
+            let given_up = self.app.db.give_up(self.app.instance, &[]).await;
+            if let Err(error) = given_up {
+                tracing::warn!(error = sentence(&error), "the lease could not be given up");
+            }
+        };
+        tokio::time::timeout(deadline, ended).await.is_ok()
     }
 }

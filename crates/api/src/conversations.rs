@@ -295,9 +295,7 @@ pub(crate) async fn delete(
             let deleted = writer.db.delete_conversation(who.user, id).await?;
             if deleted {
                 writer.generations.cancel_all_of(id);
-                writer
-                    .hub
-                    .tell(who.user, &ServerFrame::ConversationDeleted { id });
+                writer.tell(who.user, &ServerFrame::ConversationDeleted { id });
             }
             Ok::<_, Problem>(deleted)
         })
@@ -313,13 +311,12 @@ pub(crate) async fn delete(
 pub(crate) fn tell(app: &App, conversation: domain::Conversation) {
     let user = conversation.user_id;
     let conversation = conversation.into();
-    app.hub
-        .tell(user, &ServerFrame::Conversation { conversation });
+    app.tell(user, &ServerFrame::Conversation { conversation });
 }
 
 /// Shows a conversation as it is now to all the user's sockets, if there are any.
 pub(crate) async fn tell_current(app: &App, user: UserId, id: ConversationId) {
-    if !app.hub.is_heard(user) {
+    if !app.may_be_heard(user) {
         return;
     }
     match app.db.conversation(user, id).await {

@@ -18,6 +18,8 @@ pub(crate) enum Notice {
     Frame(Utf8Bytes),
     /// This sign-in has ended: its sockets close.
     Revoked(SessionId),
+    /// Others may have been missed.
+    Missed,
 }
 
 /// One channel per user who has a socket open.
@@ -46,23 +48,27 @@ impl Hub {
         self.channels().contains_key(&user)
     }
 
-    /// Tells every socket of a user.
-    pub(crate) fn tell(&self, user: UserId, frame: &impl serde::Serialize) {
-        let channels = self.channels();
-        let Some(channel) = channels.get(&user) else {
-            return;
-        };
-        match serde_json::to_string(frame) {
+    /// Passes a frame on to every socket of a user.
+    pub(crate) fn tell(&self, user: UserId, frame: String) {
+        if let Some(channel) = self.channels().get(&user) {
             // An error means that nobody listens any more.
-            Ok(text) => drop(channel.send(Notice::Frame(text.into()))),
-            Err(error) => tracing::error!("a notice could not be written: {error}"),
+            drop(channel.send(Notice::Frame(frame.into())));
         }
     }
 
     /// Tells every socket that a sign-in has ended.
     pub(crate) fn revoked(&self, session: SessionId) {
+        self.tell_all(&Notice::Revoked(session));
+    }
+
+    /// Tells every socket that it may have missed something.
+    pub(crate) fn missed(&self) {
+        self.tell_all(&Notice::Missed);
+    }
+
+    fn tell_all(&self, notice: &Notice) {
         for channel in self.channels().values() {
-            drop(channel.send(Notice::Revoked(session)));
+            drop(channel.send(notice.clone()));
         }
     }
 

@@ -11,7 +11,6 @@ mod forwarded;
 mod generations;
 mod hub;
 mod json;
-mod limits;
 mod list_cache;
 mod me;
 mod messages;
@@ -26,7 +25,6 @@ mod status;
 mod ws;
 
 pub use app::{Api, ApiError};
+pub use jarvis_store::Rate as RateOptions;
 pub use openapi::document;
-pub use options::{
-    Options, PasswordCost, RateOptions, Registration, SetUp, SigningSecret, SocketOptions,
-};
+pub use options::{Options, PasswordCost, Registration, SetUp, SigningSecret, SocketOptions};

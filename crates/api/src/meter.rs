@@ -6,7 +6,8 @@ use axum::{
     http::{Method, Request, StatusCode},
     response::Response,
 };
-use jarvis_domain::Status;
+use jarvis_domain::Generation;
+use jarvis_store::{Outcome, series::AnswerPoint};
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use std::{
     pin::Pin,
@@ -185,8 +186,14 @@ pub(crate) fn generation_started() {
     counter!("jarvis_generations_started_total").increment(1);
 }
 
-pub(crate) fn generation_ended(status: Status) {
+/// Counts an answer whose end has been kept, and records what it cost. Never waits.
+pub(crate) fn generation_ended(app: &App, generation: &Generation, outcome: &Outcome) {
+    let status = outcome.status;
     counter!("jarvis_generations_ended_total", "status" => status.as_str()).increment(1);
+    if let Some(series) = &app.options.series {
+        let usage = outcome.usage.as_ref();
+        series.record(AnswerPoint::of(generation, status, usage, app.clock.now()));
+    }
 }
 
 /// From acceptance to the first character.

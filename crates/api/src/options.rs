@@ -1,5 +1,8 @@
 //! What the backend is told by whoever starts it: plain values, checked before.
 
+use jarvis_domain::durable::Rules;
+use jarvis_store::Rate;
+use jarvis_store::series::Series;
 use std::{fmt, net::IpAddr, time::Duration};
 
 /// Who may make an account once the first one exists.
@@ -79,15 +82,6 @@ impl Default for PasswordCost {
     }
 }
 
-/// How often something may be tried: a bucket of tokens that refills steadily.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateOptions {
-    /// Tries at once.
-    pub burst: u32,
-    /// Time in which one try comes back.
-    pub refill: Duration,
-}
-
 /// Bounds of one WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -133,9 +127,9 @@ pub struct Options {
     /// What one password hash costs.
     pub password_cost: PasswordCost,
     /// Registrations, sign-ins, sign-outs and failed renewals from one address.
-    pub rate_per_address: RateOptions,
+    pub rate_per_address: Rate,
     /// Sign-ins with one e-mail address.
-    pub rate_per_email: RateOptions,
+    pub rate_per_email: Rate,
     /// Largest message, in bytes.
     pub message_bytes: usize,
     /// Largest answer, in bytes: what a model that finds no end is cut off at.
@@ -156,6 +150,10 @@ pub struct Options {
     pub sse_keep_alive: Duration,
     /// How long an answer that had begun waits for a node to go on.
     pub resume_within: Duration,
+    /// The times and bounds of answers that instances take over from each other; the same for all of an installation.
+    pub rules: Rules,
+    /// Where what answers cost is recorded.
+    pub series: Option<Series>,
 }
 
 impl Options {
@@ -169,11 +167,11 @@ impl Options {
             access_token_lifetime: Duration::from_mins(10),
             refresh_token_lifetime: Duration::from_hours(24 * 30),
             password_cost: PasswordCost::default(),
-            rate_per_address: RateOptions {
+            rate_per_address: Rate {
                 burst: 30,
                 refill: Duration::from_secs(2),
             },
-            rate_per_email: RateOptions {
+            rate_per_email: Rate {
                 burst: 10,
                 refill: Duration::from_secs(6),
             },
@@ -187,6 +185,8 @@ impl Options {
             socket: SocketOptions::default(),
             sse_keep_alive: Duration::from_secs(15),
             resume_within: Duration::from_mins(1),
+            rules: Rules::default(),
+            series: None,
         }
     }
 }

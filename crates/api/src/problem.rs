@@ -200,7 +200,15 @@ impl From<LogError> for Problem {
                 tracing::error!("no space is left for the answer log");
                 storage_full()
             }
-            LogError::Io(_) => Self::internal("the answer log failed", &error),
+            LogError::Away(_) => {
+                tracing::error!(error = sentence(&error), "the answer log failed");
+                let detail = "the log of this answer does not answer; try again in a moment";
+                let mut problem =
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", detail);
+                problem.retry_after = Some(2);
+                problem
+            }
+            LogError::Io(_) | LogError::Fenced => Self::internal("the answer log failed", &error),
         }
     }
 }

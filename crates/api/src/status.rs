@@ -114,6 +114,11 @@ pub(crate) async fn status(
         Component::of("store".into(), store),
         Component::of("answers".into(), answers),
     ];
+    if let Some(redis) = app.answers.redis() {
+        let trouble = redis.trouble();
+        let failure = (!trouble.is_empty()).then(|| trouble.join("; "));
+        components.push(Component::of("redis".into(), failure));
+    }
     for node in app.balancer.catalog().await.nodes {
         let waiting = || "not ready yet".to_owned();
         let failure = (!node.ready).then(|| node.error.unwrap_or_else(waiting));

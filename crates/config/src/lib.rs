@@ -25,7 +25,9 @@ mod load;
 mod log;
 mod nodes;
 mod problem;
+mod redis;
 mod secret;
+mod series;
 mod server;
 mod show;
 mod store;
@@ -41,7 +43,9 @@ pub use load::{Loaded, Overrides, Sources};
 pub use log::{LogFormat, LogSection};
 pub use nodes::NodesSection;
 pub use problem::{ConfigError, Problem};
+pub use redis::RedisSection;
 pub use secret::Secret;
+pub use series::SeriesSection;
 pub use server::ServerSection;
 pub use store::{PostgresUrl, StoreSection, Synchronous, UrlError};
 
@@ -70,6 +74,10 @@ pub struct Config {
     pub balancer: BalancerSection,
     /// The database and the answer log.
     pub store: StoreSection,
+    /// The Redis Cluster that the instances of an installation share.
+    pub redis: RedisSection,
+    /// What is measured over time.
+    pub series: SeriesSection,
     /// Bounds on what a client may send.
     pub limits: LimitsSection,
 }
@@ -87,6 +95,12 @@ impl Config {
         self.nodes.validate(&mut problems);
         self.balancer.validate(&mut problems);
         self.store.validate(&mut problems);
+        self.redis.validate(&mut problems);
+        if !self.redis.nodes.is_empty() && self.auth.secret.is_none() {
+            let why = "is needed where instances share a Redis Cluster: who signs in at one is known to all of them by it";
+            problems.push(Problem::new("auth.secret", why));
+        }
+        self.series.validate(&mut problems);
         self.limits.validate(&mut problems);
         problems
     }

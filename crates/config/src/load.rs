@@ -309,6 +309,8 @@ impl Loader {
             nodes: self.section("nodes"),
             balancer: self.section("balancer"),
             store: self.section("store"),
+            redis: self.section("redis"),
+            series: self.section("series"),
             limits: self.section("limits"),
         }
     }
@@ -362,6 +364,12 @@ impl Loader {
         let store = &mut config.store;
         let file = store.password_file.as_deref();
         self.read_secret("store.password", &mut store.password, file);
+        let redis = &mut config.redis;
+        let file = redis.password_file.as_deref();
+        self.read_secret("redis.password", &mut redis.password, file);
+        let series = &mut config.series;
+        let file = series.password_file.as_deref();
+        self.read_secret("series.password", &mut series.password, file);
     }
 
     fn read_secret(&mut self, key: &str, secret: &mut Option<Secret>, file: Option<&Path>) {

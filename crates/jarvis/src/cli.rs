@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which configuration keys the flags set.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jarvis_config::{ListenAddress, Overrides, Sources};
 use std::path::PathBuf;
 
@@ -34,9 +34,13 @@ pub(crate) enum Command {
     /// The configuration in force.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// The database's schema.
+    /// The database's schema, and its rows on their way to another database.
     #[command(subcommand)]
     Migrate(MigrateCommand),
+    /// Write all that people have entrusted to this installation into one encrypted file.
+    Backup(BackupArgs),
+    /// Put a backup into an empty installation, or look whether it is whole.
+    Restore(RestoreArgs),
     /// Say in plain words what is wrong with this installation, and what to do.
     Doctor(ServeArgs),
 }
@@ -223,6 +227,97 @@ pub(crate) struct ModelArgs {
 pub(crate) enum MigrateCommand {
     /// Bring the schema of the configured database up to date, as a start does.
     Schema(SchemaArgs),
+    /// Move all rows into another, empty database (SQLite or PostgreSQL) and prove that they are the same.
+    Data(DataArgs),
+}
+
+/// Flags of `jarvis migrate data`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Where the rows are: sqlite:///path/jarvis.db or postgres://user@host:5432/database.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Where they go; empty, or half filled by the same command before.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// A file with the password of the user in --from [default: $JARVIS_FROM_PASSWORD].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_password_file: Option<PathBuf>,
+    /// A file with the password of the user in --to [default: $JARVIS_TO_PASSWORD].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to_password_file: Option<PathBuf>,
+    /// Only these tables: `main` for accounts and conversations, `series` for what was measured [default: all].
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Option<MovedPart>,
+}
+
+/// What `jarvis migrate data --only` moves.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MovedPart {
+    /// Accounts, conversations, answers.
+    Main,
+    /// What was measured.
+    Series,
+}
+
+/// Which installation is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct InstallationArgs {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory [default: ~/.local/share/jarvis].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// What opens a backup; without one of them a passphrase is asked for.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct KeyArgs {
+    /// A file with the passphrase.
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// A file with a secret key of age, as age-keygen writes it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+}
+
+/// Flags of `jarvis backup`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to write; it must not be there yet.
+    pub(crate) file: PathBuf,
+    /// A public key of age (age1…) whose owner can open it, in place of a passphrase; may be repeated.
+    #[arg(
+        long = "recipient",
+        value_name = "KEY",
+        conflicts_with = "passphrase_file"
+    )]
+    pub(crate) recipients: Vec<String>,
+    /// Read it again when it is written, and compare; with --recipient this needs --identity.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) installation: InstallationArgs,
+}
+
+/// Flags of `jarvis restore`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    pub(crate) file: PathBuf,
+    /// Restore nothing: only read it to its end and check every row.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Compare it row for row with what the installation holds now.
+    #[arg(long, requires = "verify")]
+    pub(crate) compare: bool,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) installation: InstallationArgs,
 }
 
 /// Flags of `jarvis migrate schema`.
@@ -234,12 +329,8 @@ pub(crate) struct SchemaArgs {
     /// Show the statements that would run, too.
     #[arg(long, requires = "plan")]
     pub(crate) sql: bool,
-    /// Configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Data directory [default: ~/.local/share/jarvis].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) installation: InstallationArgs,
 }
 
 /// `jarvis config …`
@@ -340,7 +431,7 @@ impl Flags for WebArgs {
     }
 }
 
-impl Flags for SchemaArgs {
+impl Flags for InstallationArgs {
     fn sources(&self) -> Sources {
         let mut flags = Overrides::default();
         flags.set("--data-dir", "data.dir", self.data_dir.as_ref());

@@ -59,7 +59,7 @@ fn examine(loaded: &Loaded) -> Vec<(String, Finding)> {
         ("admin port", port(admin, "--admin-listen")),
         ("data directory", directory(&loaded.data_dir)),
         ("disk space", space(&loaded.data_dir)),
-        ("database", database(&loaded.data_dir)),
+        ("database", database(loaded)),
     ]
     .into_iter()
     .map(|(name, finding)| (name.to_owned(), finding))
@@ -132,8 +132,33 @@ fn space(path: &Path) -> Finding {
     }
 }
 
+fn database(loaded: &Loaded) -> Finding {
+    match &loaded.config.store.url {
+        Some(url) => server(
+            &url.to_string(),
+            &backend::store(&loaded.config, &loaded.data_dir),
+        ),
+        None => file(&loaded.data_dir),
+    }
+}
+
+/// Asks a PostgreSQL what a start would change, and changes nothing.
+fn server(url: &str, options: &DbOptions) -> Finding {
+    let plan = commands::runtime(1).map(|runtime| runtime.block_on(Db::migration_plan(options)));
+    match plan {
+        Ok(Ok(plan)) => match plan.iter().filter(|step| !step.applied).count() {
+            0 => Finding::Fine(format!("{url} answers, schema version {SCHEMA_VERSION}")),
+            pending => Finding::Note(format!(
+                "{url} answers; the next start applies {pending} migrations (`jarvis migrate schema --plan` shows them)"
+            )),
+        },
+        Ok(Err(error)) => Finding::Wrong(format!("{url}: {:#}", anyhow::Error::new(error))),
+        Err(error) => Finding::Wrong(format!("{error:#}")),
+    }
+}
+
 /// Opens the database as a start would, and has it check itself.
-fn database(dir: &Path) -> Finding {
+fn file(dir: &Path) -> Finding {
     let path = backend::database(dir);
     if !path.exists() {
         return Finding::Note("none yet; the first start makes it".into());

@@ -57,6 +57,14 @@ pub enum StoreError {
         /// Why not.
         source: Box<StoreError>,
     },
+    /// Rows are being moved into it, and not all are there.
+    #[error(
+        "the database holds an unfinished move from {source_place}; run the same `jarvis migrate data` again to finish it, or begin anew with an empty database"
+    )]
+    HalfMoved {
+        /// Where they come from.
+        source_place: String,
+    },
     /// The file is damaged or not a database.
     #[error("the database file is damaged or not a database")]
     Damaged(#[source] sqlx::Error),

@@ -5,7 +5,8 @@ export type ClientFrame =
   | { type: "auth"; access_token: string }
   | SendFrame
   | RegenerateFrame
-  | { type: "subscribe"; generation_id: string; offset: number }
+  /** `epoch` of the last bytes held; 0 if they came otherwise. It tells whether they stand after a change of owner. */
+  | { type: "subscribe"; generation_id: string; offset: number; epoch: number }
   | { type: "unsubscribe"; generation_id: string }
   | { type: "cancel"; generation_id: string };
 

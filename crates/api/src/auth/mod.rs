@@ -82,9 +82,10 @@ impl Origin {
     }
 
     /// Takes one of the tries that an address has.
-    fn take_try(&self, app: &App) -> Result<(), Problem> {
-        let address = &app.limits.address;
-        address.take(self.client).map_err(Problem::too_many)
+    async fn take_try(&self, app: &App) -> Result<(), Problem> {
+        let client = self.client.to_string();
+        let tried = app.limits.address.take(&client).await;
+        tried.map_err(Problem::too_many)
     }
 }
 
@@ -134,7 +135,7 @@ pub(crate) async fn register(
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response, Problem> {
     origin.must_be_ours()?;
-    origin.take_try(&app)?;
+    origin.take_try(&app).await?;
     let email = email(&request.email)?;
     Passwords::check(&request.password)?;
     let right = right_to_register(&app, &request).await?;
@@ -238,14 +239,12 @@ pub(crate) async fn login(
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, Problem> {
     origin.must_be_ours()?;
-    origin.take_try(&app)?;
+    origin.take_try(&app).await?;
     // What cannot be an address has no account: the same answer, for the same work.
     let email: Option<Email> = request.email.parse().ok();
     if let Some(email) = &email {
-        app.limits
-            .email
-            .take(email.clone())
-            .map_err(Problem::too_many)?;
+        let tried = app.limits.email.take(email.as_str()).await;
+        tried.map_err(Problem::too_many)?;
     }
     let found = match &email {
         Some(email) => app.db.credentials(email).await?,
@@ -318,7 +317,7 @@ pub(crate) async fn refresh(
     let Some(old) = refresh::from_cookies(&headers) else {
         return Err(signed_out());
     };
-    origin.take_try(&app)?;
+    origin.take_try(&app).await?;
     let new = random_token()?;
     let (old_hash, new_hash) = (hash_token(old), hash_token(&new));
     let writer = app.clone();
@@ -338,7 +337,8 @@ pub(crate) async fn refresh(
     match rotation {
         Rotation::Rotated { session, user } => {
             // Many who are signed in may share an address: only what fails counts.
-            app.limits.address.give_back(&origin.client);
+            let client = origin.client.to_string();
+            app.limits.address.give_back(&client).await;
             let access = app.tokens.issue(user, session)?;
             Ok(granted(&app, StatusCode::OK, access, &new, origin.https))
         }
@@ -365,7 +365,7 @@ pub(crate) async fn logout(
 ) -> Result<Response, Problem> {
     origin.must_be_ours()?;
     if let Some(token) = refresh::from_cookies(&headers) {
-        origin.take_try(&app)?;
+        origin.take_try(&app).await?;
         let token_hash = hash_token(token);
         let writer = app.clone();
         app.shielded(async move {

@@ -1,20 +1,33 @@
 //! Following an answer from any byte on: live from the log while it is made, from SQL once it has ended.
 
-use super::task::HANDED_OVER;
+use super::task::{HANDED_OVER, goes_on};
 use crate::{app::App, messages::UsageBody};
 use futures_util::{Stream, stream};
-use jarvis_domain::{Epoch, Generation, GenerationId, Status, UserId, sentence};
-use jarvis_store::{AnswerEvent, AnswerReader, Outcome};
+use jarvis_domain::{
+    Epoch, Generation, GenerationId, Outcome, Status, UserId,
+    durable::{News, Reader},
+    sentence,
+};
+use jarvis_store::{AnswerEvent, AnswerReader, LogError, StoreError};
 use serde::Serialize;
 use std::{pin::Pin, time::Duration};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Bytes of text in one event, at most.
 const PART: usize = 32 * 1024;
 /// How long an unfinished answer may have no writer before its follower is told so: it is begun in SQL a moment before its
-/// log is opened.
+/// log is opened. Where other instances may take it up, one waits for them.
 const UNATTENDED: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The same once it has lasted.
+const LOOK_SELDOM: Duration = Duration::from_millis(250);
+const LASTED: Duration = Duration::from_secs(1);
+/// After so long without a word from the log of an answer that is made elsewhere, one looks into SQL: its owner may be
+/// without a log.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The code with which a log says that its writer was dropped.
+const WRITER_LOST: &str = "writer_lost";
 
 /// What a follower is told, as JSON, on WebSockets and event streams alike.
 #[derive(Debug, Clone, Serialize)]
@@ -93,22 +106,20 @@ pub(crate) struct Follower {
     app: App,
     user: UserId,
     id: GenerationId,
-    epoch: Epoch,
-    /// Bytes told, or held by the client from before.
-    offset: usize,
+    /// What the client holds: what it was told, or has from before.
+    held: Reader,
     unsaid: Option<Unsaid>,
     state: State,
 }
 
 impl Follower {
-    /// Follows an answer that this user may see, for a client that holds `offset` bytes of it.
-    pub(crate) fn new(app: App, generation: &Generation, offset: usize) -> Self {
+    /// Follows an answer that this user may see, for a client that holds a part of it.
+    pub(crate) fn new(app: App, generation: &Generation, held: Reader) -> Self {
         Self {
             app,
             user: generation.user_id,
             id: generation.id,
-            epoch: generation.epoch,
-            offset,
+            held,
             unsaid: None,
             state: State::Opening(None),
         }
@@ -118,7 +129,7 @@ impl Follower {
     pub(crate) fn events(self) -> Pin<Box<dyn Stream<Item = (Event, Epoch, usize)> + Send>> {
         Box::pin(stream::unfold(self, |mut follower| async move {
             let event = follower.next().await?;
-            let place = (event, follower.epoch, follower.offset);
+            let place = (event, follower.held.epoch, follower.held.offset);
             Some((place, follower))
         }))
     }
@@ -133,25 +144,23 @@ impl Follower {
                     let since = *since.get_or_insert_with(Instant::now);
                     self.open(since).await;
                 }
-                State::Live(reader) => match reader.next().await {
-                    Some(AnswerEvent::Text { offset, text }) => {
-                        self.unsaid = Some(Unsaid {
-                            text,
-                            start: 0,
-                            base: offset,
-                            resync: false,
-                        });
+                State::Live(reader) => {
+                    let elsewhere = self.app.is_shared() && !self.app.generations.is_here(self.id);
+                    let next = if elsewhere {
+                        timeout(SILENCE, reader.next()).await
+                    } else {
+                        Ok(reader.next().await)
+                    };
+                    let epoch = reader.epoch();
+                    match next {
+                        Ok(event) => {
+                            if let Some(event) = self.heard(event, epoch) {
+                                return Some(event);
+                            }
+                        }
+                        Err(_) => self.look().await,
                     }
-                    Some(AnswerEvent::Queued(place)) => {
-                        return Some(Event::Queued {
-                            generation_id: self.id,
-                            position: place.position,
-                            eta_ms: place.eta_ms,
-                        });
-                    }
-                    Some(AnswerEvent::End(outcome)) => self.state = State::Ending(outcome),
-                    None => self.state = State::Over,
-                },
+                }
                 State::Ending(outcome) => {
                     let outcome = outcome.clone();
                     self.state = State::Over;
@@ -162,6 +171,50 @@ impl Follower {
         }
     }
 
+    /// What the log has said: an event for the client, if it is one already.
+    fn heard(&mut self, event: Option<AnswerEvent>, epoch: Epoch) -> Option<Event> {
+        match event {
+            Some(AnswerEvent::Text { offset, text }) => {
+                self.held.epoch = self.held.epoch.max(epoch);
+                // SQL may have been ahead.
+                let known = self.held.offset.saturating_sub(offset);
+                if known < text.len() {
+                    self.unsaid = Some(Unsaid {
+                        text,
+                        start: known,
+                        base: offset,
+                        resync: false,
+                    });
+                }
+            }
+            Some(AnswerEvent::Resync { text }) => {
+                self.held.epoch = self.held.epoch.max(epoch);
+                self.unsaid = Some(whole(text));
+            }
+            Some(AnswerEvent::Away) => self.state = State::Opening(None),
+            Some(AnswerEvent::Queued(place)) => {
+                return Some(Event::Queued {
+                    generation_id: self.id,
+                    position: place.position,
+                    eta_ms: place.eta_ms,
+                });
+            }
+            Some(AnswerEvent::End(outcome)) if self.goes_on(&outcome) => {
+                self.state = State::Opening(None);
+            }
+            Some(AnswerEvent::End(outcome)) => self.state = State::Ending(outcome),
+            None => self.state = State::Over,
+        }
+        None
+    }
+
+    /// Whether another instance goes on with it, so that this follower can, too.
+    fn goes_on(&self, outcome: &Outcome) -> bool {
+        let lost = |error: &jarvis_domain::GenerationError| error.code == WRITER_LOST;
+        let left = goes_on(outcome) || outcome.error.as_ref().is_some_and(lost);
+        left && self.app.is_shared() && !self.app.stopping.is_cancelled()
+    }
+
     /// The next part of the text that has been read.
     fn say(&mut self) -> Option<Event> {
         let unsaid = self.unsaid.as_mut()?;
@@ -169,8 +222,8 @@ impl Follower {
         let text = rest[..rest.floor_char_boundary(PART)].to_owned();
         let offset = unsaid.base + unsaid.start;
         unsaid.start += text.len();
-        self.offset = offset + text.len();
-        let (generation_id, epoch) = (self.id, self.epoch);
+        self.held.offset = offset + text.len();
+        let (generation_id, epoch) = (self.id, self.held.epoch);
         let event = if std::mem::take(&mut unsaid.resync) {
             Event::Resync {
                 generation_id,
@@ -194,17 +247,44 @@ impl Follower {
 
     /// Finds the answer: in the log, or else in SQL.
     async fn open(&mut self, since: Instant) {
-        if self.open_log() {
-            return;
+        match self.open_log().await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                error = sentence(&error),
+                "an answer's log could not be read"
+            ),
         }
         match self.open_sql().await {
             Ok(true) => {}
-            Ok(false) if since.elapsed() < UNATTENDED => sleep(LOOK_AGAIN).await,
-            Ok(false) => self.break_off("unattended", "nobody makes this answer right now"),
+            Ok(false) => self.wait(since).await,
+            Err(error) if self.app.is_shared() && error.is_outage() => self.wait(since).await,
             Err(error) => {
                 tracing::error!(error = sentence(&error), "an answer could not be read");
                 self.break_off("store_unavailable", "the database does not answer");
             }
+        }
+    }
+
+    /// Nobody makes it right now, as far as one sees.
+    async fn wait(&mut self, since: Instant) {
+        let waited = since.elapsed();
+        if waited < UNATTENDED || self.app.is_shared() {
+            sleep(if waited < LASTED {
+                LOOK_AGAIN
+            } else {
+                LOOK_SELDOM
+            })
+            .await;
+        } else {
+            self.break_off("unattended", "nobody makes this answer right now");
+        }
+    }
+
+    /// Looks into SQL while the log is silent.
+    async fn look(&mut self) {
+        if let Err(error) = self.open_sql().await {
+            tracing::warn!(error = sentence(&error), "an answer could not be looked at");
         }
     }
 
@@ -219,52 +299,73 @@ impl Follower {
         });
     }
 
-    fn open_log(&mut self) -> bool {
-        let Some(reader) = self.app.answers.reader(self.id, self.offset) else {
-            return false;
+    /// True if it is there.
+    async fn open_log(&mut self) -> Result<bool, LogError> {
+        let Some(mut reader) = self.app.answers.reader(self.id, self.held.offset).await? else {
+            return Ok(false);
         };
-        self.epoch = reader.epoch();
-        if reader.offset() == self.offset {
-            self.state = State::Live(reader);
-            return true;
+        let stands = self.stands(&reader).await;
+        self.held.epoch = reader.epoch();
+        if !stands || reader.offset() != self.held.offset {
+            self.unsaid = Some(whole(reader.whole()));
         }
-        let Some(text) = self.app.answers.text(self.id) else {
-            return false;
-        };
-        let Some(reader) = self.app.answers.reader(self.id, text.len()) else {
-            return false;
-        };
-        self.unsaid = Some(whole(text));
         self.state = State::Live(reader);
-        true
+        Ok(true)
     }
 
-    /// True if it has ended, so that SQL has all of it.
-    async fn open_sql(&mut self) -> Result<bool, jarvis_store::StoreError> {
+    /// Whether what the client holds is a beginning of the answer still, whoever has made it since.
+    async fn stands(&self, reader: &AnswerReader) -> bool {
+        let Reader { epoch, offset } = self.held;
+        if offset == 0 || epoch >= reader.epoch() {
+            return true;
+        }
+        // The log may not know of all owners.
+        let bases = match self.app.db.kept(self.id).await {
+            Ok(Some(kept)) if kept.bases.epoch() >= reader.bases().epoch() => kept.bases,
+            _ => reader.bases(),
+        };
+        bases.agreed(epoch, offset) == offset
+    }
+
+    /// What SQL has of it beyond what the client holds. True if it has ended, so that SQL has all of it.
+    async fn open_sql(&mut self) -> Result<bool, StoreError> {
+        // First how it stands, then its text: what has ended does not change.
         let Some(generation) = self.app.db.generation(self.user, self.id).await? else {
             self.state = State::Over;
             return Ok(true);
         };
-        if generation.status.is_live() {
+        let Some(kept) = self.app.db.kept(self.id).await? else {
+            self.state = State::Over;
+            return Ok(true);
+        };
+        let text = kept.text;
+        let before = self.held;
+        let live = generation.status.is_live();
+        // Of an answer that is being made SQL may be behind; what the client holds is then no other text.
+        let ahead = live && before.offset > text.len();
+        if !ahead && !text.is_char_boundary(before.offset) {
+            self.held.offset = 0;
+            self.unsaid = Some(whole(text));
+        } else {
+            match self.held.text(&kept.bases, text.len()) {
+                News::From(base) => {
+                    self.unsaid = Some(Unsaid {
+                        text: text[base..].to_owned(),
+                        start: 0,
+                        base,
+                        resync: false,
+                    });
+                }
+                News::Resync => self.unsaid = Some(whole(text)),
+                News::Nothing | News::Unclear => {}
+            }
+            // It counts as held when it is said.
+            self.held.offset = before.offset;
+        }
+        if live {
             return Ok(false);
         }
-        let message = self
-            .app
-            .db
-            .message(generation.conversation_id, generation.message_id)
-            .await?;
-        let text = message.map(|message| message.content).unwrap_or_default();
-        self.epoch = generation.epoch;
-        if !text.is_char_boundary(self.offset) {
-            self.unsaid = Some(whole(text));
-        } else if self.offset < text.len() {
-            self.unsaid = Some(Unsaid {
-                text: text[self.offset..].to_owned(),
-                start: 0,
-                base: self.offset,
-                resync: false,
-            });
-        }
+        self.held.epoch = generation.epoch;
         self.state = State::Ending(Outcome {
             status: generation.status,
             usage: generation.usage,
@@ -280,7 +381,7 @@ impl Follower {
         if matches!(status, Status::Done | Status::Stopped) {
             return Some(Event::Done {
                 generation_id,
-                offset: self.offset,
+                offset: self.held.offset,
                 usage: outcome.usage.map(Into::into),
                 status,
             });

@@ -1,26 +1,32 @@
 //! The making of answers: asked for, run, followed and stopped. An answer belongs to the server, not to a connection.
 
 mod events;
+mod hand;
 mod history;
+mod keeper;
 mod patience;
 mod rest;
 mod resume;
 mod task;
+mod watch;
 
 pub(crate) use events::{Event, Follower};
 pub(crate) use rest::{__path_cancel, __path_events, __path_get, StatusName, cancel, events, get};
-pub(crate) use resume::take_up;
+pub(crate) use resume::sweep;
+pub(crate) use watch::{begin as begin_watch, keep as keep_watch};
 
 use crate::{app::App, auth::hex, conversations, messages::Accepted, models, problem::Problem};
 use jarvis_domain::{
     ConversationId, Generation, GenerationId, MessageId, MessageText, UserId, title_of,
 };
-use jarvis_store::{Begin, Begun, Parent, RequestKey, Start};
+use jarvis_store::{Begin, Begun, Notice, Parent, RequestKey, Start};
+use keeper::Keeper;
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, hash_map},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What is to be answered.
@@ -70,6 +76,8 @@ pub(crate) async fn ask(app: &App, user: UserId, asked: Asked) -> Result<Accepte
     let model = asked.model.or(preferred);
     let model = models::resolve(app, model.as_deref()).await?;
     let begin = Begin {
+        id: GenerationId::new(),
+        owner: app.instance,
         user,
         idempotency_key: key,
         start,
@@ -83,10 +91,13 @@ pub(crate) async fn ask(app: &App, user: UserId, asked: Asked) -> Result<Accepte
 
 async fn begun(app: &App, begin: Begin) -> Result<Accepted, Problem> {
     let user = begin.user;
+    // Before it is in SQL, where the watch finds what is ours.
+    let entry = Entry::new(app, begin.id);
     let result = app.db.begin(begin).await?;
     let accepted = told(&result)?;
-    if let Begun::New { generation, .. } = result {
-        task::run(app, generation);
+    if let (Begun::New { generation, .. }, Some(entry)) = (result, entry) {
+        entry.is_of(&generation);
+        resume::begin_new(app, generation, entry).await;
         conversations::tell_current(app, user, accepted.conversation_id).await;
     }
     Ok(accepted)
@@ -197,17 +208,99 @@ async fn start(
     })
 }
 
-/// An answer that is being made here.
+/// Stops an answer, wherever it is made; its text so far stays. One that has ended stays as it is.
+pub(crate) async fn stop(app: &App, generation: &Generation) -> Result<(), Problem> {
+    let (user, id) = (generation.user_id, generation.id);
+    if app.is_shared() {
+        // What is asked for holds, whoever makes the answer or takes it over; the hint is for those who wait.
+        if app.db.ask_to_stop(user, id, app.clock.now()).await? {
+            app.bus.send(Notice::Stop { generation: id }).await;
+        }
+    }
+    app.generations.cancel(id);
+    Ok(())
+}
+
+/// When SQL was last asked with the answer that this instance is the owner.
+#[derive(Debug, Clone)]
+struct Seen(Arc<Mutex<Instant>>);
+
+impl Seen {
+    fn at(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, asked: Instant) {
+        let mut at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *at = asked.max(*at);
+    }
+}
+
+/// An answer that is being made here, or is about to be.
 #[derive(Debug)]
 struct Running {
-    conversation: ConversationId,
-    message: MessageId,
+    /// The conversation and the message, once it is this instance's for certain.
+    of: Option<(ConversationId, MessageId)>,
     stop: CancellationToken,
+    lost: CancellationToken,
+    seen: Seen,
+}
+
+/// The place of an answer among those that are made here, for as long as it lives.
+struct Entry {
+    app: App,
+    id: GenerationId,
+    /// Its user has stopped it.
+    stop: CancellationToken,
+    /// It is another instance's, or gone.
+    lost: CancellationToken,
+    seen: Seen,
+}
+
+impl Entry {
+    /// Takes a place; none if the answer has one.
+    fn new(app: &App, id: GenerationId) -> Option<Self> {
+        let mut running = app.generations.running();
+        let hash_map::Entry::Vacant(place) = running.entry(id) else {
+            return None;
+        };
+        let (stop, lost) = (CancellationToken::new(), CancellationToken::new());
+        let seen = Seen(Arc::new(Mutex::new(Instant::now())));
+        place.insert(Running {
+            of: None,
+            stop: stop.clone(),
+            lost: lost.clone(),
+            seen: seen.clone(),
+        });
+        Some(Self {
+            app: app.clone(),
+            id,
+            stop,
+            lost,
+            seen,
+        })
+    }
+
+    /// It is this instance's.
+    fn is_of(&self, generation: &Generation) {
+        if let Some(running) = self.app.generations.running().get_mut(&self.id) {
+            running.of = Some((generation.conversation_id, generation.message_id));
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.app.generations.running().remove(&self.id);
+    }
 }
 
 /// The answers that are being made here.
 #[derive(Debug, Default)]
-pub(crate) struct Generations(Mutex<HashMap<GenerationId, Running>>);
+pub(crate) struct Generations {
+    running: Mutex<HashMap<GenerationId, Running>>,
+    keeper: Keeper,
+}
 
 impl Generations {
     /// Stops one; false if it is not being made here.
@@ -223,7 +316,7 @@ impl Generations {
     /// Stops every one of a conversation.
     pub(crate) fn cancel_all_of(&self, conversation: ConversationId) {
         for running in self.running().values() {
-            if running.conversation == conversation {
+            if running.of.is_some_and(|(found, _)| found == conversation) {
                 running.stop.cancel();
             }
         }
@@ -239,26 +332,36 @@ impl Generations {
         let running = self.running();
         let found = running
             .iter()
-            .find(|(_, running)| running.message == message);
+            .find(|(_, running)| running.of.is_some_and(|(_, found)| found == message));
         found.map(|(id, _)| *id)
     }
 
-    fn add(&self, generation: &Generation) -> CancellationToken {
-        let stop = CancellationToken::new();
-        let running = Running {
-            conversation: generation.conversation_id,
-            message: generation.message_id,
-            stop: stop.clone(),
-        };
-        self.running().insert(generation.id, running);
-        stop
+    /// Those that are this instance's for certain.
+    fn ids(&self) -> Vec<GenerationId> {
+        let running = self.running();
+        let certain = running.iter().filter(|(_, running)| running.of.is_some());
+        certain.map(|(id, _)| *id).collect()
     }
 
-    fn remove(&self, id: GenerationId) {
-        self.running().remove(&id);
+    fn is_here(&self, id: GenerationId) -> bool {
+        self.running().contains_key(&id)
+    }
+
+    /// SQL, asked at a moment, has said that it is this instance's.
+    fn seen(&self, id: GenerationId, asked: Instant) {
+        if let Some(running) = self.running().get(&id) {
+            running.seen.set(asked);
+        }
+    }
+
+    /// It is not this instance's any more.
+    fn lose(&self, id: GenerationId) {
+        if let Some(running) = self.running().get(&id) {
+            running.lost.cancel();
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<GenerationId, Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

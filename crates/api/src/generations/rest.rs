@@ -20,6 +20,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use jarvis_domain::{
     ConversationId, Epoch, Generation, GenerationId, MessageId, Status, Timestamp, UserId,
+    durable::Reader,
 };
 use serde::Serialize;
 use tokio::{sync::broadcast::error::RecvError, time::sleep};
@@ -85,14 +86,16 @@ pub(crate) async fn get(
     Id(id): Id<GenerationId>,
 ) -> Result<Json<GenerationBody>, Problem> {
     let mut generation = find(&app, who.user, id).await?;
-    if let Some(text) = app.answers.text(id).filter(|_| generation.status.is_live()) {
+    if generation.status.is_live()
+        && let Some(now) = app.answers.snapshot(id).await?
+    {
         // An end that the store has not taken yet: what those who follow it were told.
-        if let Some(end) = app.answers.shown_end(id).filter(|end| !task::goes_on(end)) {
+        if let Some(end) = now.end.filter(|end| !task::goes_on(end)) {
             generation.status = end.status;
             generation.usage = end.usage;
             generation.error = end.error;
         }
-        return Ok(Json(body(generation, text)));
+        return Ok(Json(body(generation, now.text)));
     }
     // It may have ended in between: whoever is not in the log is in SQL.
     let generation = find(&app, who.user, id).await?;
@@ -132,7 +135,7 @@ pub(crate) async fn cancel(
     Id(id): Id<GenerationId>,
 ) -> Result<StatusCode, Problem> {
     let generation = find(&app, who.user, id).await?;
-    app.generations.cancel(generation.id);
+    super::stop(&app, &generation).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -150,9 +153,9 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let generation = find(&app, who.user, id).await?;
-    let offset = last_event(&headers)?;
+    let held = last_event(&headers)?;
     let keep_alive = KeepAlive::new().interval(app.options.sse_keep_alive);
-    let events = Follower::new(app.clone(), &generation, offset)
+    let events = Follower::new(app.clone(), &generation, held)
         .events()
         .map(|(event, epoch, offset)| wire(&event, epoch, offset))
         .take_until(Box::pin(no_longer(app, who)));
@@ -172,15 +175,23 @@ fn wire(event: &Event, epoch: Epoch, offset: usize) -> Result<sse::Event, axum::
         .json_data(event)
 }
 
-fn last_event(headers: &HeaderMap) -> Result<usize, Problem> {
+fn last_event(headers: &HeaderMap) -> Result<Reader, Problem> {
     let Some(value) = headers.get("last-event-id") else {
-        return Ok(0);
+        return Ok(Reader {
+            epoch: 0,
+            offset: 0,
+        });
     };
     value
         .to_str()
         .ok()
         .and_then(|text| text.split_once('-'))
-        .and_then(|(epoch, offset)| epoch.parse::<Epoch>().ok().and(offset.parse().ok()))
+        .and_then(|(epoch, offset)| {
+            Some(Reader {
+                epoch: epoch.parse().ok()?,
+                offset: offset.parse().ok()?,
+            })
+        })
         .ok_or_else(|| Problem::malformed("`Last-Event-ID` is not one of this stream's"))
 }
 
@@ -192,7 +203,11 @@ async fn no_longer(app: App, who: Principal) {
         loop {
             match listener.notices.recv().await {
                 Ok(Notice::Revoked(session)) if session == who.session => return,
-                Err(RecvError::Lagged(_)) if app.tokens.still_good(&who).await.is_err() => return,
+                Ok(Notice::Missed) | Err(RecvError::Lagged(_))
+                    if app.tokens.still_good(&who).await.is_err() =>
+                {
+                    return;
+                }
                 Err(RecvError::Closed) => return,
                 _ => {}
             }

@@ -3,16 +3,20 @@
 //! Text is logged, then shown; the end is decided in the log, committed in SQL, then shown. Whatever stops this process in
 //! between, the next one finds the text in the log and the generation unfinished, and goes on, or ends it as decided.
 
-use super::{history, patience::Patience};
+use super::{
+    Entry,
+    hand::{Halt, Hand},
+    history,
+    patience::Patience,
+};
 use crate::{app::App, conversations, meter, problem};
 use futures_util::{FutureExt as _, StreamExt as _};
 use jarvis_balancer::{Caller, ChatError, ChatEvent, ChatStream, ChatTurn};
-use jarvis_domain::{Generation, GenerationError, Status, Usage, sentence};
+use jarvis_domain::{Generation, GenerationError, Outcome, Status, Usage, sentence};
 use jarvis_protocol::ollama;
-use jarvis_store::{AnswerWriter, LogError, Outcome, QueuePlace, StoreError};
+use jarvis_store::{LogError, QueuePlace, StoreError};
 use std::{panic::AssertUnwindSafe, time::Duration};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 /// Between two tries to keep an end that the store did not take.
 const KEEP_PAUSE: Duration = Duration::from_secs(2);
@@ -27,87 +31,59 @@ pub(super) fn goes_on(outcome: &Outcome) -> bool {
         .is_some_and(|error| error.code == HANDED_OVER)
 }
 
-/// Makes an answer, or goes on with one. Readers can follow it when this returns.
-pub(super) fn run(app: &App, generation: Generation) {
-    let stop = app.generations.add(&generation);
-    let writer = app.answers.writer(generation.id, generation.epoch);
-    let app = app.clone();
-    let tasks = app.tasks.clone();
-    tasks.spawn(async move {
-        let work = AssertUnwindSafe(make(&app, &generation, writer, stop)).catch_unwind();
-        if work.await.is_err() {
-            let error = panicked(&generation);
-            let writer = app.answers.writer(generation.id, generation.epoch);
-            end_with(&app, &generation, writer, error).await;
-        }
-        app.generations.remove(generation.id);
-        conversations::tell_current(&app, generation.user_id, generation.conversation_id).await;
-    });
+/// What is to become of an answer.
+pub(super) enum Course {
+    /// It goes on.
+    Make,
+    /// It has ended so.
+    Settle(Outcome),
+    /// It cannot go on.
+    Break(GenerationError),
 }
 
-/// Ends an answer with what its log holds, beside whatever else goes on: the store may take its time.
-pub(super) fn end(app: &App, generation: Generation, error: GenerationError) {
-    let _stop = app.generations.add(&generation);
-    let writer = app.answers.writer(generation.id, generation.epoch);
-    let app = app.clone();
-    let tasks = app.tasks.clone();
-    tasks.spawn(async move {
-        end_with(&app, &generation, writer, error).await;
-        app.generations.remove(generation.id);
-        conversations::tell_current(&app, generation.user_id, generation.conversation_id).await;
-    });
+/// Carries it out. Readers can follow the answer already.
+pub(super) async fn run(
+    app: &App,
+    generation: Generation,
+    hand: Hand,
+    course: Course,
+    entry: Entry,
+) {
+    let work = carry_out(app, &generation, hand, course, &entry);
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        panicked(&generation);
+    }
+    drop(entry);
+    conversations::tell_current(app, generation.user_id, generation.conversation_id).await;
 }
 
-/// As it was decided before, or else with `error`.
-async fn end_with(
+async fn carry_out(
     app: &App,
     generation: &Generation,
-    writer: Result<AnswerWriter, LogError>,
-    error: GenerationError,
+    mut hand: Hand,
+    course: Course,
+    entry: &Entry,
 ) {
-    let writer = match writer {
-        Ok(writer) => writer,
-        Err(error) => {
-            tracing::error!(id = %generation.id, "an answer's log cannot be read: {error}");
-            return;
+    match course {
+        Course::Make => make(app, generation, hand, entry).await,
+        Course::Break(error) => {
+            let ending = Ending::Broken(error);
+            conclude(app, generation, hand, ending, entry, None).await;
         }
-    };
-    match decided(app, generation) {
-        Some(outcome) => settle(app, generation, writer, outcome).await,
-        None => conclude(app, generation, writer, Ending::Broken(error), None).await,
+        Course::Settle(outcome) => match settled(app, &mut hand, entry).await {
+            None => settle(app, generation, hand, outcome, entry).await,
+            Some(ending) => conclude(app, generation, hand, ending, entry, None).await,
+        },
     }
 }
 
-/// How an answer ended that the store has not taken yet, if it did.
-pub(super) fn decided(app: &App, generation: &Generation) -> Option<Outcome> {
-    match app.answers.decided(generation.id) {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            tracing::error!(
-                id = %generation.id, error = sentence(&error),
-                "how an answer ended cannot be read: it goes on"
-            );
-            None
-        }
-    }
-}
-
-async fn make(
-    app: &App,
-    generation: &Generation,
-    writer: Result<AnswerWriter, LogError>,
-    stop: CancellationToken,
-) {
+async fn make(app: &App, generation: &Generation, hand: Hand, entry: &Entry) {
     meter::generation_started();
-    let writer = match writer {
-        Ok(writer) => writer,
-        Err(cause) => return without_log(app, generation, &cause).await,
-    };
     let mut maker = Maker {
         app,
         generation,
-        writer,
-        stop,
+        hand,
+        entry,
         shown: false,
         first_token_ms: None,
     };
@@ -115,15 +91,15 @@ async fn make(
     let ending = AssertUnwindSafe(maker.make()).catch_unwind().await;
     let ending = ending.unwrap_or_else(|_| Ending::Broken(panicked(generation)));
     let Maker {
-        writer,
+        hand,
         first_token_ms,
         ..
     } = maker;
-    conclude(app, generation, writer, ending, first_token_ms).await;
+    conclude(app, generation, hand, ending, entry, first_token_ms).await;
 }
 
 /// Without a log nothing may be shown: the answer fails before it begins.
-async fn without_log(app: &App, generation: &Generation, cause: &LogError) {
+pub(super) async fn without_log(app: &App, generation: &Generation, cause: &LogError) {
     let outcome = outcome(app, generation, "", Ending::Broken(log_error(cause)), None);
     if let Err(error) = app
         .db
@@ -150,7 +126,9 @@ fn log_error(cause: &LogError) -> GenerationError {
     tracing::error!(error = sentence(cause), "an answer cannot be logged");
     match cause {
         LogError::Full(_) => error("storage_full", "no space is left to keep the answer"),
-        LogError::Io(_) => error("storage_failed", "the answer cannot be kept"),
+        LogError::Io(_) | LogError::Fenced | LogError::Away(_) => {
+            error("storage_failed", "the answer cannot be kept")
+        }
     }
 }
 
@@ -179,11 +157,20 @@ enum Ending {
     Broken(GenerationError),
 }
 
+impl From<Halt> for Ending {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Lost => Self::Lost,
+            Halt::Broken(cause) => Self::Broken(log_error(&cause)),
+        }
+    }
+}
+
 struct Maker<'a> {
     app: &'a App,
     generation: &'a Generation,
-    writer: AnswerWriter,
-    stop: CancellationToken,
+    hand: Hand,
+    entry: &'a Entry,
     /// Whether this owner has shown anything.
     shown: bool,
     first_token_ms: Option<u64>,
@@ -197,36 +184,36 @@ impl Maker<'_> {
         };
         let mut patience = Patience::new(self.app.options.resume_within);
         loop {
-            let before = self.writer.offset();
+            let before = self.hand.offset();
             let error = match self.attempt(&messages).await {
                 Ok(ending) => return ending,
                 Err(error) => error,
             };
-            if self.writer.offset() > before {
+            if self.hand.offset() > before {
                 patience.renew();
             }
-            let begun = self.writer.offset() > 0 || self.generation.attempts > 1;
+            let begun = self.hand.offset() > 0 || self.generation.epoch > 1;
             tracing::warn!(id = %self.generation.id, error = sentence(&error), "an answer was cut off");
             let Some(pause) = patience.after(&error, begun) else {
                 return Ending::Broken(problem::of_chat(&error));
             };
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ending::Stopped,
-                () = self.app.stopping.cancelled() => return Ending::HandedOver,
+                ending = called_off(self.app, self.entry) => return ending,
                 () = sleep(pause) => {}
+                halt = self.hand.tend() => return halt.into(),
             }
         }
     }
 
     /// One call of the balancer, from the text so far on.
     async fn attempt(&mut self, messages: &[ollama::Message]) -> Result<Ending, ChatError> {
-        let text = self.writer.text();
+        let text = self.hand.text();
         let mut stream = self.app.balancer.chat(ChatTurn {
             model: self.generation.model.clone(),
             messages: messages.to_vec(),
             text_so_far: (!text.is_empty()).then_some(text),
-            tokens_so_far: self.writer.tokens(),
+            tokens_so_far: self.hand.tokens(),
             caller: Caller::user(&self.generation.user_id),
         });
         let mut next = None;
@@ -236,14 +223,14 @@ impl Maker<'_> {
             } else {
                 tokio::select! {
                     biased;
-                    () = self.stop.cancelled() => return Ok(Ending::Stopped),
-                    () = self.app.stopping.cancelled() => return Ok(Ending::HandedOver),
+                    ending = called_off(self.app, self.entry) => return Ok(ending),
                     event = stream.next() => event,
+                    halt = self.hand.tend() => return Ok(halt.into()),
                 }
             };
             match event {
                 Some(Ok(ChatEvent::Queued { position, eta_ms })) => {
-                    self.writer.queued(QueuePlace { position, eta_ms });
+                    self.hand.queued(QueuePlace { position, eta_ms }).await;
                 }
                 Some(Ok(ChatEvent::Text {
                     mut text,
@@ -251,10 +238,9 @@ impl Maker<'_> {
                 })) => {
                     let limit = self.app.options.answer_bytes;
                     next = gather(&mut text, &mut tokens, &mut stream, limit);
-                    if let Some(ending) = self.show(&text).await {
+                    if let Some(ending) = self.show(&text, tokens).await {
                         return Ok(ending);
                     }
-                    self.note_tokens(tokens);
                 }
                 Some(Ok(ChatEvent::Done {
                     prompt_tokens,
@@ -278,11 +264,11 @@ impl Maker<'_> {
     }
 
     /// Logs and shows text, as far as an answer may go; an ending if that cannot go on.
-    async fn show(&mut self, text: &str) -> Option<Ending> {
+    async fn show(&mut self, text: &str, tokens: u64) -> Option<Ending> {
         let limit = self.app.options.answer_bytes;
-        let room = limit.saturating_sub(self.writer.offset());
+        let room = limit.saturating_sub(self.hand.offset());
         let fitting = &text[..text.floor_char_boundary(room)];
-        if let Some(ending) = self.show_fitting(fitting).await {
+        if let Some(ending) = self.show_fitting(fitting, tokens).await {
             return Some(ending);
         }
         (fitting.len() < text.len()).then(|| {
@@ -291,20 +277,15 @@ impl Maker<'_> {
         })
     }
 
-    /// For the figures alone: without it an answer that goes on would count too little.
-    fn note_tokens(&mut self, tokens: u64) {
-        if let Err(cause) = self.writer.note_tokens(tokens) {
-            tracing::warn!(
-                id = %self.generation.id, error = sentence(&cause),
-                "the tokens of an answer could not be noted"
-            );
-        }
-    }
-
-    async fn show_fitting(&mut self, text: &str) -> Option<Ending> {
-        let first = self.writer.offset() == 0;
-        if let Err(cause) = self.writer.append(text) {
-            return Some(Ending::Broken(log_error(&cause)));
+    async fn show_fitting(&mut self, text: &str, tokens: u64) -> Option<Ending> {
+        let first = self.hand.offset() == 0;
+        let said = tokio::select! {
+            biased;
+            said = self.hand.say(text, tokens) => said,
+            ending = called_off(self.app, self.entry) => return Some(ending),
+        };
+        if let Err(halt) = said {
+            return Some(halt.into());
         }
         if std::mem::replace(&mut self.shown, true) {
             return None;
@@ -315,7 +296,8 @@ impl Maker<'_> {
             self.first_token_ms = Some(millis(waited));
             meter::first_character(waited);
         }
-        if self.generation.status == Status::Running {
+        // Checkpoints say so too.
+        if self.generation.status == Status::Running || self.app.is_shared() {
             return None;
         }
         let marked = self
@@ -400,92 +382,124 @@ fn outcome(
     }
 }
 
+/// Returns when the answer is not to be gone on with here.
+async fn called_off(app: &App, entry: &Entry) -> Ending {
+    tokio::select! {
+        biased;
+        () = entry.stop.cancelled() => Ending::Stopped,
+        () = entry.lost.cancelled() => Ending::Lost,
+        () = app.stopping.cancelled() => Ending::HandedOver,
+    }
+}
+
+/// Waits until everything there is may be shown; an ending if that is not for this owner to do.
+async fn settled(app: &App, hand: &mut Hand, entry: &Entry) -> Option<Ending> {
+    tokio::select! {
+        biased;
+        settled = hand.settle() => settled.err().map(Into::into),
+        () = entry.lost.cancelled() => Some(Ending::Lost),
+        () = app.stopping.cancelled() => Some(Ending::HandedOver),
+    }
+}
+
 /// Decides the end, or leaves the answer to its next owner.
 async fn conclude(
     app: &App,
     generation: &Generation,
-    writer: AnswerWriter,
-    ending: Ending,
+    mut hand: Hand,
+    mut ending: Ending,
+    entry: &Entry,
     first_token_ms: Option<u64>,
 ) {
-    let here = !matches!(ending, Ending::HandedOver | Ending::Lost);
-    let text = writer.text();
+    let mut here = !matches!(ending, Ending::HandedOver | Ending::Lost);
+    if here && let Some(other) = settled(app, &mut hand, entry).await {
+        here = matches!(other, Ending::Broken(_));
+        ending = other;
+    }
+    if matches!(ending, Ending::HandedOver) {
+        hand.leave().await;
+    }
+    let text = hand.text();
     let outcome = outcome(app, generation, &text, ending, first_token_ms);
     if !here {
-        return leave(app, generation, writer, outcome).await;
+        return leave(app, generation, hand, outcome).await;
     }
-    if let Err(cause) = writer.decide(&outcome) {
+    if let Err(cause) = hand.decide(&outcome).await {
         tracing::error!(
             id = %generation.id, error = sentence(&cause),
             "how an answer ended could not be written down; it is lost if the server dies before the store takes it"
         );
     }
-    settle(app, generation, writer, outcome).await;
+    settle(app, generation, hand, outcome, entry).await;
 }
 
 /// Commits a decided end, then shows it.
-async fn settle(app: &App, generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
-    let text = writer.text();
-    match app
-        .db
-        .finish(generation, &text, &outcome, app.clock.now())
-        .await
-    {
-        Ok(()) => {
-            meter::generation_ended(outcome.status);
-            close(generation, writer, outcome);
+async fn settle(
+    app: &App,
+    generation: &Generation,
+    mut hand: Hand,
+    outcome: Outcome,
+    entry: &Entry,
+) {
+    let text = hand.text();
+    let mut told = false;
+    loop {
+        match app
+            .db
+            .finish(generation, &text, &outcome, app.clock.now())
+            .await
+        {
+            Ok(()) => break,
+            // An earlier try may have been committed though nobody said so.
+            Err(StoreError::Fenced) => match ended_before(app, generation).await {
+                Some(true) => break,
+                Some(false) => return leave(app, generation, hand, outcome).await,
+                None => {}
+            },
+            Err(cause) if !told => {
+                told = true;
+                let error = store_error(&cause);
+                // Where others may take the answer over, they may also be the ones to end it.
+                if !app.is_shared() {
+                    hand.show_end(Outcome {
+                        status: Status::Interrupted,
+                        usage: None,
+                        error: Some(error),
+                    })
+                    .await;
+                }
+            }
+            Err(_) => {}
         }
-        Err(StoreError::Fenced) => leave(app, generation, writer, outcome).await,
-        Err(cause) => {
-            writer.show_end(Outcome {
-                status: Status::Interrupted,
-                usage: None,
-                error: Some(store_error(&cause)),
-            });
-            keep(app, generation, writer, &text, outcome).await;
+        // Text and end lie in the log meanwhile, where readers find them; if this process stops first, the next one tries.
+        tokio::select! {
+            () = app.stopping.cancelled() => return hand.go(),
+            () = entry.lost.cancelled() => return leave(app, generation, hand, outcome).await,
+            () = sleep(KEEP_PAUSE) => {}
         }
     }
+    meter::generation_ended(app, generation, &outcome);
+    close(generation, hand, outcome).await;
 }
 
-fn close(generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
-    if let Err(error) = writer.finish(outcome) {
+/// Whether this owner has ended it; none if the store does not say.
+async fn ended_before(app: &App, generation: &Generation) -> Option<bool> {
+    let found = app.db.generation(generation.user_id, generation.id).await;
+    let found = found.ok()?;
+    Some(found.is_some_and(|row| row.epoch == generation.epoch && !row.status.is_live()))
+}
+
+async fn close(generation: &Generation, hand: Hand, outcome: Outcome) {
+    if let Err(error) = hand.finish(outcome).await {
         // The next start sweeps it away.
         tracing::warn!(id = %generation.id, "the log of an answer could not be removed: {error}");
     }
 }
 
 /// Leaves an answer to its next owner; what was deleted has none, and its files go too.
-async fn leave(app: &App, generation: &Generation, writer: AnswerWriter, outcome: Outcome) {
+async fn leave(app: &App, generation: &Generation, hand: Hand, outcome: Outcome) {
     match app.db.generation(generation.user_id, generation.id).await {
-        Ok(None) => close(generation, writer, outcome),
-        Ok(Some(_)) | Err(_) => writer.hand_over(outcome),
+        Ok(None) => close(generation, hand, outcome).await,
+        Ok(Some(_)) | Err(_) => hand.hand_over(outcome),
     }
-}
-
-/// Tries again and again to commit an end that the store did not take. Text and end lie in the log meanwhile, where readers
-/// find them; if this process stops first, the next one does.
-async fn keep(
-    app: &App,
-    generation: &Generation,
-    writer: AnswerWriter,
-    text: &str,
-    outcome: Outcome,
-) {
-    loop {
-        tokio::select! {
-            () = app.stopping.cancelled() => return,
-            () = sleep(KEEP_PAUSE) => {}
-        }
-        match app
-            .db
-            .finish(generation, text, &outcome, app.clock.now())
-            .await
-        {
-            Ok(()) => break,
-            Err(StoreError::Fenced) => return leave(app, generation, writer, outcome).await,
-            Err(_) => {}
-        }
-    }
-    meter::generation_ended(outcome.status);
-    close(generation, writer, outcome);
 }

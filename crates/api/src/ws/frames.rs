@@ -5,7 +5,7 @@ use crate::{
     messages::{Accepted, ParentField},
     problem::Problem,
 };
-use jarvis_domain::{ConversationId, Timestamp, UserId};
+use jarvis_domain::{ConversationId, Epoch, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
 /// What a client says. Identifiers come as text: in the place of a path's (the conversation, the generation), what is none is
@@ -34,11 +34,14 @@ pub(super) enum ClientFrame {
         #[serde(default)]
         model: Option<String>,
     },
-    /// Follow an answer, of which `offset` bytes are held.
+    /// Follow an answer, of which `offset` bytes are held, the last of them from a frame with this `epoch`. Without an epoch
+    /// nobody knows whose bytes they are: after a change of owner the text may be told again.
     Subscribe {
         generation_id: String,
         #[serde(default)]
         offset: usize,
+        #[serde(default)]
+        epoch: Epoch,
     },
     /// Follow it no more.
     Unsubscribe { generation_id: String },

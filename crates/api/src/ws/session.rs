@@ -17,7 +17,7 @@ use crate::{
     problem::Problem,
 };
 use hyper::upgrade::OnUpgrade;
-use jarvis_domain::{Generation, GenerationId};
+use jarvis_domain::{Generation, GenerationId, durable::Reader};
 use tokio::{
     sync::broadcast::error::RecvError,
     time::{Instant, sleep_until, timeout},
@@ -179,7 +179,7 @@ impl Session {
                 Err(Closed::Unauthorized)
             }
             Ok(Notice::Revoked(_)) => Ok(()),
-            Err(RecvError::Lagged(_)) => {
+            Ok(Notice::Missed) | Err(RecvError::Lagged(_)) => {
                 // A revocation may be among what was missed.
                 check(&self.app, &self.who).await?;
                 wire.tell(&ServerFrame::ConversationsChanged).await
@@ -223,7 +223,11 @@ impl Session {
             ClientFrame::Subscribe {
                 generation_id,
                 offset,
-            } => self.subscribe(wire, generation_id, offset).await,
+                epoch,
+            } => {
+                let held = Reader { epoch, offset };
+                self.subscribe(wire, generation_id, held).await
+            }
             ClientFrame::Unsubscribe { generation_id } => {
                 if let Ok(id) = generation_id.parse() {
                     self.followed.remove(id);
@@ -231,11 +235,12 @@ impl Session {
                 Ok(())
             }
             ClientFrame::Cancel { generation_id } => {
-                match find(&self.app, &self.who, &generation_id).await {
-                    Ok(generation) => {
-                        self.app.generations.cancel(generation.id);
-                        Ok(())
-                    }
+                let stopped = match find(&self.app, &self.who, &generation_id).await {
+                    Ok(generation) => generations::stop(&self.app, &generation).await,
+                    Err(problem) => Err(problem),
+                };
+                match stopped {
+                    Ok(()) => Ok(()),
                     Err(problem) => {
                         wire.tell(&ServerFrame::refused_answer(&problem, generation_id))
                             .await
@@ -276,7 +281,13 @@ impl Session {
 
     async fn follow_new(&mut self, wire: &mut Wire, id: GenerationId) -> Result<(), Closed> {
         match self.app.db.generation(self.who.user, id).await {
-            Ok(Some(generation)) => self.follow(wire, &generation, 0).await,
+            Ok(Some(generation)) => {
+                let held = Reader {
+                    epoch: 0,
+                    offset: 0,
+                };
+                self.follow(wire, &generation, held).await
+            }
             Ok(None) => Ok(()),
             Err(error) => {
                 let frame = ServerFrame::refused_answer(&error.into(), id.to_string());
@@ -289,10 +300,10 @@ impl Session {
         &mut self,
         wire: &mut Wire,
         generation_id: String,
-        offset: usize,
+        held: Reader,
     ) -> Result<(), Closed> {
         match find(&self.app, &self.who, &generation_id).await {
-            Ok(generation) => self.follow(wire, &generation, offset).await,
+            Ok(generation) => self.follow(wire, &generation, held).await,
             Err(problem) => {
                 wire.tell(&ServerFrame::refused_answer(&problem, generation_id))
                     .await
@@ -304,9 +315,9 @@ impl Session {
         &mut self,
         wire: &mut Wire,
         generation: &Generation,
-        offset: usize,
+        held: Reader,
     ) -> Result<(), Closed> {
-        let follower = Follower::new(self.app.clone(), generation, offset);
+        let follower = Follower::new(self.app.clone(), generation, held);
         let limit = self.app.options.socket.subscriptions;
         if self.followed.add(generation.id, follower, limit) {
             return Ok(());

@@ -178,20 +178,31 @@ async fn serve(
     options: Options,
     clock: Clock,
 ) -> (Api, Db, AnswerLog, SocketAddr) {
-    let tasks = TaskTracker::new();
-    let stop = CancellationToken::new();
-    let options_of_balancer = jarvis_balancer::Options::default();
-    let balancer = Balancer::start(options_of_balancer, nodes, &tasks, &stop).unwrap();
+    let (balancer, tasks) = balancer(nodes);
     let store = DbOptions::file(dir.join("jarvis.db"));
     let db = Db::open(&store).await.unwrap();
     let answers = AnswerLog::open(&dir.join("answers"), false).unwrap();
     let api = Api::start(options, db.clone(), answers.clone(), balancer, clock);
     let api = api.await.unwrap();
+    let address = listen(&api, &tasks).await;
+    (api, db, answers, address)
+}
+
+pub(crate) fn balancer(nodes: Vec<NodeSpec>) -> (Balancer, TaskTracker) {
+    let tasks = TaskTracker::new();
+    let stop = CancellationToken::new();
+    let options = jarvis_balancer::Options::default();
+    let balancer = Balancer::start(options, nodes, &tasks, &stop).unwrap();
+    (balancer, tasks)
+}
+
+/// Serves a backend on a port of its own.
+pub(crate) async fn listen(api: &Api, tasks: &TaskTracker) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = api
         .router()
         .into_make_service_with_connect_info::<SocketAddr>();
     tasks.spawn(async move { axum::serve(listener, router).await });
-    (api, db, answers, address)
+    address
 }

@@ -1,24 +1,155 @@
-//! `jarvis migrate schema`.
+//! `jarvis migrate schema|data`.
 
 use crate::{
-    cli::{Flags as _, MigrateCommand, SchemaArgs},
-    commands::{print, runtime},
-    data_dir::DataDir,
+    cli::{DataArgs, Flags as _, MigrateCommand, MovedPart, SchemaArgs},
+    commands::{
+        print,
+        progress::{Shown, contents},
+        runtime, secret,
+    },
+    data_dir::{self, DataDir},
     roles::backend,
 };
-use anyhow::{Context as _, Result};
-use jarvis_store::{Db, PlannedMigration};
-use std::{fmt::Write as _, process::ExitCode};
+use anyhow::{Context as _, Result, bail};
+use jarvis_config::{PostgresUrl, Secret, StoreSection};
+use jarvis_domain::Clock;
+use jarvis_store::{
+    Db, DbOptions, PlannedMigration,
+    keep::{self, Part, Place},
+};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Runs one of them.
 pub(crate) fn run(command: &MigrateCommand) -> Result<ExitCode> {
     match command {
         MigrateCommand::Schema(args) => schema(args),
+        MigrateCommand::Data(args) => data(args),
     }
 }
 
+fn data(args: &DataArgs) -> Result<ExitCode> {
+    let side = |flag, url: &str, file: Option<&Path>, variable| {
+        let password = secret::password(file, variable)?;
+        place(url, password).with_context(|| format!("{flag} is not understood"))
+    };
+    let from = side(
+        "--from",
+        &args.from,
+        args.from_password_file.as_deref(),
+        "JARVIS_FROM_PASSWORD",
+    )?;
+    let to = side(
+        "--to",
+        &args.to,
+        args.to_password_file.as_deref(),
+        "JARVIS_TO_PASSWORD",
+    )?;
+    let part = args.only.map(|part| match part {
+        MovedPart::Main => Part::Main,
+        MovedPart::Series => Part::Series,
+    });
+    let _held = held(&from, &to)?;
+    let now = Clock::System.now();
+    let mut shown = Shown::default();
+    let moved = keep::migrate(&from.place, &to.place, part, now, |step| shown.step(step));
+    let moved = runtime(1)?.block_on(moved);
+    shown.end();
+    let moved = moved.context("not everything was moved")?;
+    print(&format!(
+        "{}{} rows are in {} as they are in {}.\n",
+        contents(&moved),
+        moved.rows(),
+        to.place,
+        from.place
+    ))
+}
+
+/// One side of a move.
+struct Side {
+    place: Place,
+    /// Of a SQLite database.
+    file: Option<PathBuf>,
+}
+
+/// The database that a URL names.
+fn place(url: &str, password: Option<Secret>) -> Result<Side> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        if path.is_empty() {
+            bail!("it needs the file's path, as sqlite:///path/jarvis.db");
+        }
+        return Ok(Side {
+            place: Place::new(url.to_owned(), DbOptions::file(path)),
+            file: Some(path.into()),
+        });
+    }
+    if !url.starts_with("postgres") {
+        bail!("it looks like sqlite:///path/jarvis.db or postgres://user@host:5432/database");
+    }
+    let url: PostgresUrl = url.parse().map_err(|error| match error {
+        // The configuration's keys are no help here.
+        jarvis_config::UrlError::Password => anyhow::anyhow!(
+            "it holds a password, which others on this machine could see; give it by --from-password-file or --to-password-file"
+        ),
+        error => error.into(),
+    })?;
+    let options = backend::postgres(&url, password, &StoreSection::default());
+    Ok(Side {
+        place: Place::new(url.to_string(), options),
+        file: None,
+    })
+}
+
+/// Keeps every Jarvis away from the SQLite files of a move.
+fn held(from: &Side, to: &Side) -> Result<Vec<DataDir>> {
+    let mut held = Vec::new();
+    if let Some(file) = from.file.as_deref().filter(|file| file.exists()) {
+        let folder = folder(file);
+        held.push(DataDir::open(folder)?);
+        require_ended_answers(folder)?;
+    }
+    if let Some(file) = &to.file {
+        let folder = folder(file);
+        let same = |other: &Path| folder.exists() && same_folder(folder, other);
+        if !held.iter().any(|other| same(other.path())) {
+            data_dir::create(folder)?;
+            held.push(DataDir::open(folder)?);
+        }
+    }
+    Ok(held)
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn same_folder(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The last characters of an answer that has not ended lie beside the database, not in it.
+fn require_ended_answers(folder: &Path) -> Result<()> {
+    let Ok(mut logs) = fs::read_dir(folder.join("answers")) else {
+        return Ok(());
+    };
+    if logs.next().is_some() {
+        bail!(
+            "answers are unfinished in {}; start Jarvis there once more, let them end, stop it, then move",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
 fn schema(args: &SchemaArgs) -> Result<ExitCode> {
-    let loaded = args.sources().load()?;
+    let loaded = args.installation.sources().load()?;
     let options = backend::store(&loaded.config, &loaded.data_dir);
     let failed = "the database cannot be used";
     if !args.plan {
@@ -75,5 +206,46 @@ mod tests {
         assert!(text.contains("1 to be applied"));
         assert!(shown(&[step(1, true)], true).ends_with("up to date.\n"));
         assert!(!shown(&[step(2, false)], false).contains("CREATE"));
+    }
+
+    fn refused(url: &str) -> String {
+        let error = place(url, None).err().unwrap();
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn a_url_names_a_file_or_a_server() {
+        let file = place("sqlite:///var/lib/jarvis/jarvis.db", None).unwrap();
+        assert_eq!(file.file, Some("/var/lib/jarvis/jarvis.db".into()));
+        let server = place("postgres://jarvis@db/jarvis", None).unwrap();
+        assert_eq!(server.place.to_string(), "postgres://jarvis@db:5432/jarvis");
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_repeating_what_may_be_secret() {
+        assert!(refused("sqlite://").contains("path"));
+        assert!(refused("postgres://me:hunter2@db/jarvis").contains("--to-password-file"));
+        for url in [
+            "mysql://me:hunter2@db/jarvis",
+            "postgres://me:hunter2@db/jarvis",
+            "postgres://db",
+            "jarvis.db",
+            "",
+        ] {
+            assert!(!refused(url).contains("hunter2"), "{url}");
+        }
+    }
+
+    #[test]
+    fn unfinished_answers_are_not_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        require_ended_answers(folder.path()).unwrap();
+        fs::create_dir(folder.path().join("answers")).unwrap();
+        require_ended_answers(folder.path()).unwrap();
+        fs::write(folder.path().join("answers/a.txt"), "so f").unwrap();
+        let error = require_ended_answers(folder.path())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("unfinished"), "{error}");
     }
 }

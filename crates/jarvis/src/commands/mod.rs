@@ -1,9 +1,13 @@
 //! What each command does. Roles run on a runtime of the configured size.
 
+mod backup;
 mod config;
 mod migrate;
 pub(crate) mod model;
+mod progress;
 mod replay;
+mod restore;
+mod secret;
 
 use crate::{
     cli::{BalancerCommand, Cli, Command, Flags},
@@ -35,6 +39,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Model(command) => model::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Migrate(command) => migrate::run(&command),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -1,18 +1,25 @@
 //! What `serve` and `api` have in common: data directory, stores, nodes, and the backend on them.
 
-use super::{Context, nodes::Nodes};
+use super::{Context, measuring::Measuring, nodes::Nodes};
 use crate::{data_dir::DataDir, secret};
 use anyhow::{Context as _, Result};
 use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
-use jarvis_config::Config;
+use jarvis_config::{Config, Loaded, PostgresUrl, StoreSection};
 use jarvis_domain::Clock;
-use jarvis_store::{AnswerLog, Db, DbOptions, Host, Location, PostgresOptions, Synchronous};
+use jarvis_store::{
+    AnswerLog, Db, DbOptions, Host, Location, PostgresOptions, Redis, RedisOptions, Synchronous,
+    keep::{Place, Stores},
+    series::SeriesStore,
+};
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// The backend and what it stands on.
 pub(super) struct Backend {
     pub(super) api: Api,
     db: Db,
+    series: Measuring,
+    /// What several instances share, besides the database.
+    redis: Option<Redis>,
     /// Held as long as the stores are open.
     data: DataDir,
 }
@@ -21,18 +28,30 @@ impl Backend {
     /// Opens the stores and starts the backend over `nodes`.
     pub(super) async fn start(context: &Context, data: DataDir, nodes: Nodes) -> Result<Self> {
         let config = &context.loaded.config;
-        let (db, answers) = open_stores(config, data.path()).await?;
+        let db = open_database(config, data.path()).await?;
+        let redis = open_redis(context).await?;
+        let answers = open_answers(config, data.path(), redis.as_ref())?;
         let secret = match &config.auth.secret {
             Some(given) => given.expose().as_bytes().to_vec(),
             None => secret::kept_in(data.path())?,
         };
         let secret = SigningSecret::new(secret).context("auth.secret is too short")?;
         let balancer = nodes.balance(context).await?;
-        let options = options(config, secret, context.public);
+        let series = Measuring::start(context, series_store(config, &db), &balancer);
+        let options = Options {
+            series: Some(series.points.clone()),
+            ..options(config, secret, context.public)
+        };
         let api = Api::start(options, db.clone(), answers, balancer, Clock::System)
             .await
             .with_context(|| unusable(data.path()))?;
-        Ok(Self { api, db, data })
+        Ok(Self {
+            api,
+            db,
+            series,
+            redis,
+            data,
+        })
     }
 
     /// Keeps running answers for the next start and closes the stores.
@@ -40,56 +59,117 @@ impl Backend {
         if !self.api.shutdown(limit).await {
             tracing::warn!("not everything of the backend ended in time");
         }
+        self.series.stop().await;
+        if let Some(redis) = &self.redis {
+            redis.close();
+        }
         self.db.close().await;
         drop(self.data);
     }
 }
 
-async fn open_stores(config: &Config, dir: &Path) -> Result<(Db, AnswerLog)> {
-    let full = config.store.synchronous == jarvis_config::Synchronous::Full;
-    let db = match Db::open(&store(config, dir)).await {
+async fn open_database(config: &Config, dir: &Path) -> Result<Db> {
+    match Db::open(&store(config, dir)).await {
         Err(error) if config.store.url.is_some() => {
-            return Err(error).context("the PostgreSQL of store.url cannot be used");
+            Err(error).context("the PostgreSQL of store.url cannot be used")
         }
-        opened => opened.with_context(|| unusable(dir))?,
-    };
-    let answers = AnswerLog::open(&dir.join("answers"), full).with_context(|| unusable(dir))?;
-    Ok((db, answers))
+        opened => opened.with_context(|| unusable(dir)),
+    }
+}
+
+/// The Redis Cluster, where the configuration names one.
+async fn open_redis(context: &Context) -> Result<Option<Redis>> {
+    let section = &context.loaded.config.redis;
+    if section.nodes.is_empty() {
+        return Ok(None);
+    }
+    let password = section
+        .password
+        .clone()
+        .map(jarvis_config::Secret::into_inner);
+    let options = RedisOptions::new(section.nodes.clone(), password, section.prefix.clone());
+    let redis = Redis::open(options, context.lifecycle.tasks())
+        .await
+        .context("the Redis Cluster of redis.nodes cannot be used")?;
+    Ok(Some(redis))
+}
+
+fn open_answers(config: &Config, dir: &Path, redis: Option<&Redis>) -> Result<AnswerLog> {
+    if let Some(redis) = redis {
+        return Ok(AnswerLog::shared(redis));
+    }
+    let full = config.store.synchronous == jarvis_config::Synchronous::Full;
+    AnswerLog::open(&dir.join("answers"), full).with_context(|| unusable(dir))
 }
 
 /// Where the configuration puts the relational store.
 pub(crate) fn store(config: &Config, dir: &Path) -> DbOptions {
     let section = &config.store;
-    let location = match &section.url {
-        Some(url) => Location::Postgres(PostgresOptions {
-            hosts: url
-                .hosts
-                .iter()
-                .map(|(name, port)| Host {
-                    name: name.clone(),
-                    port: *port,
-                })
-                .collect(),
-            user: url.user.clone(),
-            password: section
-                .password
-                .clone()
-                .map(jarvis_config::Secret::into_inner),
-            database: url.database.clone(),
-            connections: section.connections,
-        }),
-        None => Location::File {
-            path: database(dir),
-            synchronous: match section.synchronous {
-                jarvis_config::Synchronous::Normal => Synchronous::Normal,
-                jarvis_config::Synchronous::Full => Synchronous::Full,
-            },
+    if let Some(url) = &section.url {
+        return postgres(url, section.password.clone(), section);
+    }
+    let location = Location::File {
+        path: database(dir),
+        synchronous: match section.synchronous {
+            jarvis_config::Synchronous::Normal => Synchronous::Normal,
+            jarvis_config::Synchronous::Full => Synchronous::Full,
         },
     };
+    limited(location, section)
+}
+
+/// Where the series lie, if the configuration puts them into a database of their own.
+fn own_series_store(config: &Config) -> Option<DbOptions> {
+    let section = &config.series;
+    let url = section.url.as_ref()?;
+    Some(postgres(url, section.password.clone(), &config.store))
+}
+
+fn series_store(config: &Config, db: &Db) -> SeriesStore {
+    own_series_store(config).map_or_else(|| SeriesStore::Main(db.clone()), SeriesStore::Own)
+}
+
+/// A PostgreSQL database, within the limits of `section`.
+pub(crate) fn postgres(
+    url: &PostgresUrl,
+    password: Option<jarvis_config::Secret>,
+    section: &StoreSection,
+) -> DbOptions {
+    let host = |(name, port): &(String, u16)| Host {
+        name: name.clone(),
+        port: *port,
+    };
+    let options = PostgresOptions {
+        hosts: url.hosts.iter().map(host).collect(),
+        user: url.user.clone(),
+        password: password.map(jarvis_config::Secret::into_inner),
+        database: url.database.clone(),
+        connections: section.connections,
+    };
+    limited(Location::Postgres(options), section)
+}
+
+fn limited(location: Location, section: &StoreSection) -> DbOptions {
     DbOptions {
         location,
         slow: Duration::from_secs(section.slow_query_seconds),
         deadline: Duration::from_secs(section.query_deadline_seconds),
+    }
+}
+
+/// What an installation has, and how it is called in messages.
+pub(crate) fn stores(loaded: &Loaded) -> Stores {
+    let (config, dir) = (&loaded.config, &loaded.data_dir);
+    let main = match &config.store.url {
+        Some(url) => url.to_string(),
+        None => format!("sqlite://{}", database(dir).display()),
+    };
+    let series = config.series.url.as_ref().map(ToString::to_string);
+    Stores {
+        main: Place::new(main, store(config, dir)),
+        series: series
+            .zip(own_series_store(config))
+            .map(|(name, options)| Place::new(name, options)),
     }
 }
 

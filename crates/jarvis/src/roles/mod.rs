@@ -4,6 +4,7 @@ mod api;
 pub(crate) mod backend;
 mod balancer;
 pub(crate) mod engine;
+mod measuring;
 mod nodes;
 mod serve;
 mod web;

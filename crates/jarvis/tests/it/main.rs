@@ -8,6 +8,7 @@
 mod balancer;
 mod fetch;
 mod index;
+mod keep;
 mod mistakes;
 mod process;
 mod roles;

@@ -89,6 +89,7 @@ fn a_database_of_a_newer_version_is_refused_by_name() {
         db = sqlite3.connect(sys.argv[1])\n\
         db.execute(\"INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
         VALUES (99991231000000, 'from the future', 1, x'00', 0)\")\n\
+        db.execute(\"UPDATE schema_floor SET version = 99991231000000\")\n\
         db.commit()\n";
     let outcome = std::process::Command::new("python3")
         .args(["-c", script, &format!("{data}/jarvis.db")])

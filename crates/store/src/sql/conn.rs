@@ -226,7 +226,7 @@ impl Tx {
     }
 
     /// Runs a script of statements without values, however long it takes.
-    pub(super) async fn script(&mut self, text: sqlx::SqlStr) -> Result<(), StoreError> {
+    pub(crate) async fn script(&mut self, text: sqlx::SqlStr) -> Result<(), StoreError> {
         match &mut self.conn.link {
             Link::SqliteTx(transaction) => {
                 raw_sql(text).execute(&mut **transaction).await?;
@@ -239,8 +239,17 @@ impl Tx {
         Ok(())
     }
 
+    /// Lets its owner be busy elsewhere between two statements for as long as that takes.
+    pub(crate) async fn be_patient(&mut self) -> Result<(), StoreError> {
+        if matches!(self.conn.link, Link::Postgres(_)) {
+            let text = "SET LOCAL idle_in_transaction_session_timeout = 0";
+            self.execute("patience", text, args![]).await?;
+        }
+        Ok(())
+    }
+
     /// Lets every statement take as long as it takes.
-    pub(super) fn without_deadline(&mut self) {
+    pub(crate) fn without_deadline(&mut self) {
         if let Link::Postgres(lease) = &mut self.conn.link {
             lease.without_deadline();
         }

@@ -3,8 +3,8 @@
 /// A statement in both dialects; most read the same in each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Text {
-    pub(super) sqlite: &'static str,
-    pub(super) postgres: &'static str,
+    pub(crate) sqlite: &'static str,
+    pub(crate) postgres: &'static str,
 }
 
 impl From<&'static str> for Text {
@@ -23,6 +23,8 @@ impl From<&'static str> for Text {
 /// | `now` | the database's own clock, microseconds since 1970, as it runs on within a transaction (SQLite: to the millisecond) |
 /// | `bytes` | the type of a column of bytes |
 /// | `for_update` | at the end of a `SELECT` in a transaction: nobody else changes these rows until it ends |
+/// | `server` | this run of the database's server, a number; 0 of SQLite, which has none |
+/// | `json_each` | the elements of the JSON array `$1`, as rows with a column `value` |
 /// | `skip_locked` | as `for_update`, but rows that somebody else holds are left out |
 ///
 /// `sql!["SELECT id FROM t WHERE due <= ", now, for_update]`
@@ -36,6 +38,10 @@ macro_rules! sql {
     (@postgres for_update) => { " FOR UPDATE" };
     (@sqlite skip_locked) => { "" };
     (@postgres skip_locked) => { " FOR UPDATE SKIP LOCKED" };
+    (@sqlite server) => { "0" };
+    (@postgres server) => { "CAST(EXTRACT(EPOCH FROM pg_postmaster_start_time()) * 1000000 AS BIGINT)" };
+    (@sqlite json_each) => { "json_each($1)" };
+    (@postgres json_each) => { "json_array_elements(CAST($1 AS json))" };
     (@$engine:ident $same:literal) => { $same };
     ($($piece:tt),+ $(,)?) => {
         $crate::sql::dialect::Text {

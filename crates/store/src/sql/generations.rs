@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{Outcome, StoreError};
 use jarvis_domain::{
-    Conversation, ConversationId, Epoch, Generation, GenerationId, MessageId, Role, Status,
-    Timestamp, UserId,
+    Conversation, ConversationId, Epoch, Generation, GenerationId, InstanceId, MessageId, Role,
+    Status, Timestamp, UserId,
 };
 use serde::Serialize;
 
@@ -65,6 +65,10 @@ pub struct RequestKey {
 /// A request to begin a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begin {
+    /// The generation's identifier.
+    pub id: GenerationId,
+    /// Who makes it; nobody if this instance has no lease any more.
+    pub owner: InstanceId,
     /// Who asks.
     pub user: UserId,
     /// Two requests of one user with one key are one request.
@@ -225,21 +229,6 @@ impl Db {
         let rows = conn.fetch_all("unfinished", text, args![]).await?;
         rows.iter().map(generation_of).collect()
     }
-
-    /// Takes over a generation from the owner of `epoch`: the generation in its next epoch, or `None` if somebody was faster.
-    pub async fn claim(
-        &self,
-        id: GenerationId,
-        epoch: Epoch,
-    ) -> Result<Option<Generation>, StoreError> {
-        let text = concat!(
-            "UPDATE generations SET epoch = epoch + 1, attempts = attempts + 1 WHERE id = $1 AND epoch = $2 AND status IN ('queued', 'running') RETURNING ",
-            columns!()
-        );
-        let mut conn = self.writer().await?;
-        let row = conn.fetch_optional("claim", text, args![id, epoch]).await?;
-        row.as_ref().map(generation_of).transpose()
-    }
 }
 
 async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
@@ -252,7 +241,7 @@ async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
         return Ok(Begun::Absent);
     };
     let generation = Generation {
-        id: GenerationId::new(),
+        id: begin.id,
         conversation_id: conversation,
         message_id: MessageId::new(),
         user_id: begin.user,
@@ -274,7 +263,7 @@ async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
         now: begin.now,
     };
     answer.insert(tx).await?;
-    insert(tx, &generation).await?;
+    insert(tx, &generation, begin.owner).await?;
     let text = "UPDATE conversations SET head_message_id = $1, updated_at = $2 WHERE id = $3";
     let values = args![generation.message_id, begin.now, conversation];
     tx.execute("move_head", text, values).await?;
@@ -425,8 +414,9 @@ impl NewMessage<'_> {
     }
 }
 
-async fn insert(tx: &mut Tx, generation: &Generation) -> Result<(), StoreError> {
-    let text = "INSERT INTO generations (id, conversation_id, message_id, user_id, model, status, epoch, attempts, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+async fn insert(tx: &mut Tx, generation: &Generation, owner: InstanceId) -> Result<(), StoreError> {
+    let text = "INSERT INTO generations (id, conversation_id, message_id, user_id, model, status, epoch, attempts, created_at, owner)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (SELECT id FROM instances WHERE id = $10))";
     let values = args![
         generation.id,
         generation.conversation_id,
@@ -437,6 +427,7 @@ async fn insert(tx: &mut Tx, generation: &Generation) -> Result<(), StoreError> 
         generation.epoch,
         generation.attempts,
         generation.created_at,
+        owner,
     ];
     tx.execute("insert_generation", text, values).await?;
     Ok(())
@@ -449,7 +440,7 @@ pub(super) fn generation_or_null(row: &Row) -> Result<Option<Generation>, StoreE
         .transpose()
 }
 
-fn generation_of(row: &Row) -> Result<Generation, StoreError> {
+pub(super) fn generation_of(row: &Row) -> Result<Generation, StoreError> {
     Ok(Generation {
         id: row.parsed("g_id")?,
         conversation_id: row.parsed("g_conversation_id")?,

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, time::Instant};
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The newest schema that this program knows.
-pub const SCHEMA_VERSION: i64 = 3;
+pub const SCHEMA_VERSION: i64 = 5;
 
 /// One step of the schema, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(super) async fn run(mut tx: Tx) -> Result<(), StoreError> {
 /// Every migration that this program or the database (`None`: one that is not there yet) knows, in order.
 pub(super) async fn plan(conn: Option<&mut Conn>) -> Result<Vec<PlannedMigration>, StoreError> {
     let applied = match conn {
-        Some(conn) => applied(conn).await?,
+        Some(conn) => check(conn).await?,
         None => Applied::new(),
     };
     let ours = MIGRATIONS.iter().map(|migration| PlannedMigration {

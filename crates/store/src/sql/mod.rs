@@ -6,13 +6,15 @@
 //! | `conn` | a connection, a transaction, and how statements run on them |
 //! | `value`, `row` | values in, columns out |
 //! | `dialect` | the few words that differ |
+//! | `leases` | who makes which answer, and what its owner keeps |
 //! | `sqlite`, `postgres/` | where connections come from |
 //! | `migrations`, `options`, `timing` | the schema, what can be set, what is counted |
 
 mod conn;
 mod conversations;
-mod dialect;
+pub(crate) mod dialect;
 mod generations;
+mod leases;
 mod messages;
 mod migrations;
 mod options;
@@ -22,25 +24,31 @@ mod sessions;
 mod sqlite;
 mod timing;
 mod users;
-mod value;
+pub(crate) mod value;
 mod versions;
 
 pub use conversations::ConversationPatch;
 pub use generations::{Begin, Begun, Parent, RequestKey, Start};
+pub use leases::{Checkpoint, Claimed, Look, Owned};
 pub use messages::MessageRow;
 pub use migrations::{PlannedMigration, SCHEMA_VERSION};
 pub use options::{DbOptions, Host, Location, PostgresOptions, Synchronous};
+pub use postgres::HostState;
 pub use sessions::Rotation;
 pub use users::{Grant, NewUser, Registered};
 
+pub(crate) use conn::{Conn, Tx};
+pub(crate) use dialect::{Text, sql};
+pub(crate) use row::Row;
+pub(crate) use value::{Value, args};
+
 use crate::StoreError;
-use conn::{Conn, Link, Tx};
+use conn::Link;
 use jarvis_domain::UserId;
 use postgres::{Cluster, Role};
 use std::{sync::Arc, time::Duration};
 use timing::Timing;
 use tokio::time::timeout;
-use value::args;
 use versions::{Asked, Counted};
 
 /// The relational store. Cheap to clone.
@@ -63,6 +71,8 @@ pub(crate) enum Lock {
     Schema,
     /// Making the first account.
     FirstAccount,
+    /// Filling an empty database from elsewhere.
+    Move,
 }
 
 impl Lock {
@@ -72,6 +82,7 @@ impl Lock {
         ours + match self {
             Self::Schema => 1,
             Self::FirstAccount => 2,
+            Self::Move => 3,
         }
     }
 }
@@ -87,8 +98,26 @@ impl Db {
     /// [`StoreError::Changed`] for one of another text than this program's; of a file: [`StoreError::Damaged`] if it is no database,
     /// [`StoreError::Full`] without space; of a server: [`StoreError::Unreachable`], [`StoreError::SignIn`],
     /// [`StoreError::NoDatabase`], [`StoreError::TooOld`], [`StoreError::NoPrimary`]. [`StoreError::Migration`] if a step could not
-    /// be applied, with [`StoreError::Forbidden`] below it if the user may not: none is then. Else [`StoreError::Unavailable`].
+    /// be applied, with [`StoreError::Forbidden`] below it if the user may not: none is then. [`StoreError::HalfMoved`] while rows are
+    /// being moved into it. Else [`StoreError::Unavailable`].
     pub async fn open(options: &DbOptions) -> Result<Self, StoreError> {
+        let db = Self::open_unfinished(options).await?;
+        let text = "SELECT source FROM moves";
+        let row = db
+            .writer()
+            .await?
+            .fetch_optional("open", text, args![])
+            .await?;
+        match row {
+            Some(row) => Err(StoreError::HalfMoved {
+                source_place: row.text("source")?,
+            }),
+            None => Ok(db),
+        }
+    }
+
+    /// As [`open`](Self::open), also where rows are still being moved in.
+    pub(crate) async fn open_unfinished(options: &DbOptions) -> Result<Self, StoreError> {
         let db = Self::connect(options).await?;
         if migrations::needed(&mut db.writer().await?).await? {
             migrations::run(db.begin_write().await?).await?;
@@ -151,6 +180,23 @@ impl Db {
             .collect()
     }
 
+    /// How long the database has taken writes without a gap, as far as this process saw; `None` while it does not. Who takes over
+    /// another's work waits until this is one full lease, in which the other could have renewed its own. A file has no gaps.
+    pub fn writable_for(&self) -> Option<Duration> {
+        match &self.engine {
+            Engine::Sqlite(..) => Some(Duration::MAX),
+            Engine::Postgres(cluster, _) => Some(cluster.topology().writer?.since.elapsed()),
+        }
+    }
+
+    /// Every PostgreSQL server of the list, and what is known of it. A file has none.
+    pub fn servers(&self) -> Vec<(Host, HostState)> {
+        match &self.engine {
+            Engine::Sqlite(..) => Vec::new(),
+            Engine::Postgres(cluster, _) => cluster.servers(),
+        }
+    }
+
     /// Closes every connection; SQLite waits for running queries and folds the write-ahead log into the file.
     pub async fn close(&self) {
         match &self.engine {
@@ -160,7 +206,7 @@ impl Db {
     }
 
     /// A connection for reading what must be as it is now.
-    async fn reader(&self) -> Result<Conn, StoreError> {
+    pub(crate) async fn reader(&self) -> Result<Conn, StoreError> {
         match &self.engine {
             Engine::Sqlite(pools, _) => Ok(self.conn(pools.reader().await?)),
             Engine::Postgres(cluster, _) => Ok(self.conn(cluster.writer().await?)),
@@ -188,7 +234,7 @@ impl Db {
     }
 
     /// A connection for writing by single statements.
-    async fn writer(&self) -> Result<Conn, StoreError> {
+    pub(crate) async fn writer(&self) -> Result<Conn, StoreError> {
         match &self.engine {
             Engine::Sqlite(pools, _) => Ok(self.conn(pools.writer().await?)),
             Engine::Postgres(cluster, _) => Ok(self.conn(cluster.writer().await?)),
@@ -201,7 +247,7 @@ impl Db {
 
     /// Begins a writing transaction. On PostgreSQL it sees what others have committed before each of its statements; what must not
     /// move under it, it locks: a row by writing it, anything else by [`Tx::lock`].
-    async fn begin_write(&self) -> Result<Tx, StoreError> {
+    pub(crate) async fn begin_write(&self) -> Result<Tx, StoreError> {
         match &self.engine {
             Engine::Sqlite(pools, versions) => {
                 let conn = self.conn(pools.begin().await?);
@@ -213,6 +259,30 @@ impl Db {
                 Ok(Tx::new(self.conn(lease), None))
             }
         }
+    }
+}
+
+impl Db {
+    /// Begins a transaction that sees everything as it is when it first looks, whatever others write meanwhile. End it by
+    /// [`Tx::rollback`].
+    pub(crate) async fn begin_snapshot(&self) -> Result<Tx, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(pools, _) => Ok(Tx::new(self.conn(pools.snapshot().await?), None)),
+            Engine::Postgres(cluster, _) => {
+                let mut lease = cluster.writer().await?;
+                lease.begin().await?;
+                let mut tx = Tx::new(self.conn(lease), None);
+                let view = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+                tx.execute("snapshot", view, args![]).await?;
+                tx.be_patient().await?;
+                Ok(tx)
+            }
+        }
+    }
+
+    /// Whether it is PostgreSQL.
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(..))
     }
 }
 

@@ -42,6 +42,10 @@ impl Row {
         self.get(column)
     }
 
+    pub(crate) fn integer_or_null(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
+        self.get(column)
+    }
+
     pub(crate) fn count(&self, column: &'static str) -> Result<u32, StoreError> {
         u32::try_from(self.integer(column)?).map_err(|error| unreadable(column, &error))
     }

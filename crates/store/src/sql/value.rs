@@ -2,7 +2,7 @@
 
 use crate::StoreError;
 use jarvis_domain::{
-    ConversationId, GenerationId, InviteId, MessageId, SessionId, Timestamp, UserId,
+    ConversationId, GenerationId, InstanceId, InviteId, MessageId, SessionId, Timestamp, UserId,
 };
 use sqlx::{Arguments, Database, Encode, Type};
 use std::borrow::Cow;
@@ -133,6 +133,7 @@ macro_rules! ids {
 ids![
     ConversationId,
     GenerationId,
+    InstanceId,
     InviteId,
     MessageId,
     SessionId,

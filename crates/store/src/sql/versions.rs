@@ -58,6 +58,9 @@ const TOGETHER: usize = 256;
 
 impl Asked {
     /// The counter as it stood at some moment after the call; 0 for a user who is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Deadline`] if who asked for all had no answer; that one is told why.
     pub(super) async fn of<F>(
         &self,
         user: UserId,
@@ -71,14 +74,10 @@ impl Asked {
             answer: OnceLock::new(),
         });
         self.waiting().push(Arc::clone(&question));
-        let turn = self.turn.lock().await;
+        let _turn = self.turn.lock().await;
         match question.answer.get() {
             Some(Some(version)) => return Ok(*version),
-            // Who asked for all of us failed; everybody hears it from the database in person.
-            Some(None) => {
-                drop(turn);
-                return one(&mut connect().await?, user).await;
-            }
+            Some(None) => return Err(StoreError::Deadline),
             None => {}
         }
         let mut asking = std::mem::take(&mut *self.waiting());

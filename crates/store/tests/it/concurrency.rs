@@ -2,8 +2,7 @@
 //! what they meet at.
 
 use crate::{NOW, Store, at, new_user, on_both, user};
-use futures_util::future::join_all;
-use jarvis_domain::UserId;
+use jarvis_domain::{GenerationId, InstanceId, UserId};
 use jarvis_store::{
     Begin, Begun, Db, Grant, Outcome, Parent, Registered, RequestKey, Rotation, Start, StoreError,
 };
@@ -23,6 +22,8 @@ const MANY: usize = 16;
 
 fn first(user: UserId) -> Begin {
     Begin {
+        id: GenerationId::new(),
+        owner: InstanceId::new(),
         user,
         idempotency_key: None,
         start: Start::NewConversation {
@@ -37,7 +38,7 @@ fn first(user: UserId) -> Begin {
 async fn one_of_many_is_the_first_account(store: Store) {
     let db = store.open().await;
     let register = |n| db.register(new_user(&format!("u{n}@example.org")), Grant::First);
-    let outcomes = join_all((0..MANY).map(register)).await;
+    let outcomes = store.race("users", (0..MANY).map(register)).await;
     let made = |outcome: &&Result<Registered, StoreError>| matches!(outcome, Ok(Registered::Made(user)) if user.role == jarvis_domain::UserRole::Admin);
     assert_eq!(outcomes.iter().filter(made).count(), 1, "{outcomes:?}");
     let late =
@@ -56,7 +57,7 @@ async fn one_invitation_makes_one_account(store: Store) {
         let new = new_user(&format!("u{n}@example.org"));
         db.register(new, Grant::Invite("code"))
     };
-    let outcomes = join_all((0..MANY).map(register)).await;
+    let outcomes = store.race("invites", (0..MANY).map(register)).await;
     let made = outcomes
         .into_iter()
         .filter(|outcome| matches!(outcome.as_ref().unwrap(), Registered::Made(_)));
@@ -74,7 +75,8 @@ async fn one_key_begins_one_generation(store: Store) {
         }),
         ..first(enzo.id)
     };
-    let outcomes = join_all((0..MANY).map(|_| db.begin(begin()))).await;
+    let starts = (0..MANY).map(|_| db.begin(begin()));
+    let outcomes = store.race("idempotency_keys", starts).await;
     let (mut new, mut ids) = (0, HashSet::new());
     for outcome in outcomes {
         match outcome.unwrap() {
@@ -109,7 +111,7 @@ async fn messages_at_one_head_become_one_line(store: Store) {
             ..first(enzo.id)
         })
     };
-    for outcome in join_all((0..MANY).map(next)).await {
+    for outcome in store.race("conversations", (0..MANY).map(next)).await {
         assert!(matches!(outcome.unwrap(), Begun::New { .. }));
     }
     let kept = db.conversation(enzo.id, conversation).await.unwrap();
@@ -127,7 +129,8 @@ async fn one_refresh_token_is_rotated_once(store: Store) {
         .unwrap();
     let new: Vec<_> = (0..MANY).map(|n| format!("n{n}")).collect();
     let rotate = |new| db.rotate_refresh_token("t", new, NOW, at(9_000_000));
-    let outcomes = join_all(new.iter().map(String::as_str).map(rotate)).await;
+    let rotations = new.iter().map(String::as_str).map(rotate);
+    let outcomes = store.race("refresh_tokens", rotations).await;
     let rotated = outcomes
         .iter()
         .filter(|outcome| matches!(outcome.as_ref().unwrap(), Rotation::Rotated { .. }));
@@ -184,12 +187,12 @@ async fn one_claim_wins(store: Store) {
     let Begun::New { generation, .. } = db.begin(first(enzo.id)).await.unwrap() else {
         panic!("new");
     };
-    let claim = |_| db.claim(generation.id, generation.epoch);
-    let outcomes = join_all((0..MANY).map(claim)).await;
+    let claim = |_| db.claim(generation.id, generation.epoch, InstanceId::new());
+    let outcomes = store.race("generations", (0..MANY).map(claim)).await;
     let won: Vec<_> = outcomes
         .into_iter()
         .filter_map(Result::unwrap)
-        .map(|claimed| claimed.epoch)
+        .map(|claimed| claimed.generation.epoch)
         .collect();
     assert_eq!(won, [2]);
 }

@@ -1,5 +1,7 @@
 use crate::{NOW, Store, at, on_both, user};
-use jarvis_domain::{Generation, GenerationError, MessageId, Role, Status, Usage, UserId};
+use jarvis_domain::{
+    Generation, GenerationError, GenerationId, InstanceId, MessageId, Role, Status, Usage, UserId,
+};
 use jarvis_store::{Begin, Begun, Db, Outcome, Parent, RequestKey, Start, StoreError};
 
 on_both![
@@ -20,6 +22,8 @@ fn key(digest: &str) -> RequestKey {
 
 fn begin(user: UserId, start: Start) -> Begin {
     Begin {
+        id: GenerationId::new(),
+        owner: InstanceId::new(),
         user,
         idempotency_key: None,
         start,
@@ -264,10 +268,12 @@ async fn a_late_owner_is_refused_and_an_end_is_final(store: Store) {
     let (old, _) = new(&db, begin(enzo.id, first("q"))).await;
     db.mark_running(old.id, old.epoch).await.unwrap();
     assert_eq!(db.unfinished().await.unwrap().len(), 1);
-    let claimed = db.claim(old.id, old.epoch).await.unwrap().unwrap();
-    assert_eq!((claimed.epoch, claimed.attempts), (2, 2));
+    let me = InstanceId::new();
+    let claimed = db.claim(old.id, old.epoch, me).await.unwrap().unwrap();
+    let claimed = claimed.generation;
+    assert_eq!((claimed.epoch, claimed.attempts), (2, 1), "it was nobody's");
     assert_eq!(
-        db.claim(old.id, old.epoch).await.unwrap(),
+        db.claim(old.id, old.epoch, me).await.unwrap(),
         None,
         "one claim wins"
     );
@@ -327,7 +333,11 @@ async fn a_deleted_conversation_takes_everything_with_it(store: Store) {
         db.finish(&generation, "late", &done(), NOW).await,
         Err(StoreError::Fenced)
     ));
-    assert!(matches!(db.begin(keyed).await.unwrap(), Begun::New { .. }));
+    let anew = Begin {
+        id: GenerationId::new(),
+        ..keyed
+    };
+    assert!(matches!(db.begin(anew).await.unwrap(), Begun::New { .. }));
 }
 
 async fn a_long_branch_can_be_read_and_deleted(store: Store) {

@@ -5,14 +5,18 @@ mod answers;
 mod concurrency;
 mod conversations;
 mod generations;
+mod leases;
 mod open;
 mod outage;
+mod redis;
 mod sessions;
 mod texts;
 
+use futures_util::future::join_all;
 use jarvis_domain::{Timestamp, User, UserId};
 use jarvis_store::{Db, DbOptions, Grant, Host, Location, NewUser, PostgresOptions, Registered};
-use jarvis_testkit::services::Postgres;
+use jarvis_testkit::services::{PATIENCE, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, postgres::PgConnectOptions, query_scalar, raw_sql};
 use tempfile::TempDir;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_000_000);
@@ -31,7 +35,10 @@ impl Store {
     pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
-            options: DbOptions::file(directory.path().join("jarvis.db")),
+            options: DbOptions {
+                deadline: PATIENCE,
+                ..DbOptions::file(directory.path().join("jarvis.db"))
+            },
             _directory: Some(directory),
         }
     }
@@ -40,13 +47,51 @@ impl Store {
         let server = Postgres::shared();
         let database = server.create_database();
         Self {
-            options: DbOptions::new(Location::Postgres(on(server, &database))),
+            options: DbOptions {
+                deadline: PATIENCE,
+                ..DbOptions::new(Location::Postgres(on(server, &database)))
+            },
             _directory: None,
         }
     }
 
     pub(crate) async fn open(&self) -> Db {
         Db::open(&self.options).await.unwrap()
+    }
+
+    /// Runs all of `racers` at once. On PostgreSQL nobody touches `table` until every connection waits for it, so that they
+    /// meet there for certain; SQLite lets one write at a time.
+    pub(crate) async fn race<F: Future>(
+        &self,
+        table: &'static str,
+        racers: impl IntoIterator<Item = F>,
+    ) -> Vec<F::Output> {
+        let racing = join_all(racers);
+        let Location::Postgres(options) = &self.options.location else {
+            return racing.await;
+        };
+        let mut gate = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(options.hosts[0].port)
+            .username(&options.user)
+            .password(Postgres::PASSWORD)
+            .database(&options.database)
+            .connect()
+            .await
+            .unwrap();
+        let close = AssertSqlSafe(format!("BEGIN; LOCK TABLE {table}"));
+        raw_sql(close).execute(&mut gate).await.unwrap();
+        let open = async {
+            let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            loop {
+                let waiting: i64 = query_scalar(waiting).fetch_one(&mut gate).await.unwrap();
+                if waiting >= i64::from(options.connections) {
+                    break;
+                }
+            }
+            raw_sql("ROLLBACK").execute(&mut gate).await.unwrap();
+        };
+        tokio::join!(racing, open).0
     }
 
     /// Runs statements beside Jarvis: the values that came back, a line for a row.

@@ -33,6 +33,8 @@ use tokio::{
 
 /// A connection that has rested longer than this is asked whether it lives before it is handed out.
 const REST: Duration = Duration::from_secs(1);
+/// How long it may take to say so; a network forgets connections without a word.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// The connections to one server; shared.
 pub(crate) struct Pool {
@@ -65,6 +67,11 @@ impl Pool {
         })
     }
 
+    /// Which server.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Borrows a connection, within the deadline.
     ///
     /// # Errors
@@ -82,15 +89,15 @@ impl Pool {
             .acquire_owned()
             .await
             .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolClosed))?;
-        while let Some(mut idle) = self.rested() {
-            if idle.since.elapsed() > REST && idle.connection.ping().await.is_err() {
-                continue;
+        if let Some(mut idle) = self.rested() {
+            if idle.since.elapsed() <= REST || lives(&mut idle.connection).await {
+                if role == Role::Writer && !idle.writes {
+                    connect::check_writer(&mut idle.connection, &self.host).await?;
+                    idle.writes = true;
+                }
+                return Ok(self.lease(idle, place));
             }
-            if role == Role::Writer && !idle.writes {
-                connect::check_writer(&mut idle.connection, &self.host).await?;
-                idle.writes = true;
-            }
-            return Ok(self.lease(idle, place));
+            self.forget();
         }
         let (connection, writes) = connect::connect(&self.options, &self.host, role).await?;
         let fresh = Idle {
@@ -142,7 +149,7 @@ impl Pool {
             std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for idle in resting {
             // A server that is gone needs no farewell.
-            let _ = timeout(REST, idle.connection.close()).await;
+            let _ = timeout(SIGN_OF_LIFE, idle.connection.close()).await;
         }
     }
 }
@@ -258,6 +265,11 @@ impl Lease {
         }
         Ok(outcome?)
     }
+}
+
+async fn lives(connection: &mut PgConnection) -> bool {
+    let alive = timeout(SIGN_OF_LIFE, connection.ping()).await;
+    matches!(alive, Ok(Ok(())))
 }
 
 /// Whether the server refused a statement and goes on with this connection.

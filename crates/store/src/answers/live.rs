@@ -1,0 +1,296 @@
+//! What readers in this process share of one answer: its text as far as it may be shown, and how it stands.
+
+use super::{AnswerEvent, QueuePlace};
+use jarvis_domain::{
+    Epoch, GenerationId, Outcome,
+    durable::{Bases, Entry, Logged},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    place: Option<QueuePlace>,
+    over: Option<Over>,
+}
+
+/// Why nothing more will come.
+#[derive(Debug, Clone)]
+enum Over {
+    Ended(Outcome),
+    /// The log cannot be read on.
+    Away,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    logged: Logged,
+    bases: Bases,
+    /// How often an end of the text was taken back, and how far at most.
+    cuts: u32,
+    cut_at: usize,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(super) struct Live {
+    shown: RwLock<Shown>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Live {
+    pub(super) fn new(bases: Bases, text: String) -> Arc<Self> {
+        let shown = Shown {
+            logged: Logged {
+                text,
+                ..Logged::default()
+            },
+            bases,
+            cuts: 0,
+            cut_at: usize::MAX,
+        };
+        Arc::new(Self {
+            shown: RwLock::new(shown),
+            progress: watch::Sender::default(),
+        })
+    }
+
+    /// Bytes that may be shown.
+    pub(super) fn len(&self) -> usize {
+        self.shown().logged.text.len()
+    }
+
+    /// The text that may be shown.
+    pub(super) fn text(&self) -> String {
+        self.shown().logged.text.clone()
+    }
+
+    /// Looks at the text without taking it away.
+    pub(super) fn with_text<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+        look(&self.shown().logged.text)
+    }
+
+    /// Shows more.
+    pub(super) fn push(&self, text: &str) {
+        self.shown_mut().logged.text.push_str(text);
+        self.moved();
+    }
+
+    /// Takes in an entry of the log; false if something is missing before it.
+    pub(super) fn add(&self, entry: Entry) -> bool {
+        let mut guard = self.shown_mut();
+        let shown = &mut *guard;
+        let (before, offset) = (shown.logged.text.len(), entry.offset);
+        let mut moved = false;
+        if entry.epoch > shown.logged.epoch {
+            let right = entry.base.min(offset);
+            if right < before {
+                shown.cuts += 1;
+                shown.cut_at = shown.cut_at.min(right);
+                moved = true;
+            }
+            shown.bases = std::mem::take(&mut shown.bases).with(entry.epoch, entry.base);
+        }
+        shown.logged.add(entry);
+        let after = shown.logged.text.len();
+        let whole = offset <= after;
+        drop(guard);
+        if moved || after != before {
+            self.moved();
+        }
+        whole
+    }
+
+    pub(super) fn queued(&self, place: QueuePlace) {
+        self.progress
+            .send_modify(|progress| progress.place = Some(place));
+    }
+
+    /// It has ended; the first end that is told stands.
+    pub(super) fn end(&self, outcome: Outcome) {
+        self.over(Over::Ended(outcome));
+    }
+
+    /// The log cannot be read on.
+    pub(super) fn away(&self) {
+        self.over(Over::Away);
+    }
+
+    fn over(&self, over: Over) {
+        self.progress.send_if_modified(|progress| {
+            let first = progress.over.is_none();
+            progress.over.get_or_insert(over);
+            first
+        });
+    }
+
+    /// How it ended, as readers are told.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match &self.progress.borrow().over {
+            Some(Over::Ended(outcome)) => Some(outcome.clone()),
+            Some(Over::Away) | None => None,
+        }
+    }
+
+    /// Whether nothing more will come from here.
+    pub(super) fn is_over(&self) -> bool {
+        self.progress.borrow().over.is_some()
+    }
+
+    /// Returns when nobody reads it any more.
+    pub(super) async fn unread(&self) {
+        self.progress.closed().await;
+    }
+
+    /// Whether somebody reads it.
+    pub(super) fn is_read(&self) -> bool {
+        self.progress.receiver_count() > 0
+    }
+
+    /// A reader from byte `offset` on, or from the nearest character's beginning before it.
+    pub(super) fn reader(self: &Arc<Self>, offset: usize) -> AnswerReader {
+        let progress = self.progress.subscribe();
+        let mut reader = AnswerReader {
+            live: Arc::clone(self),
+            progress,
+            offset: 0,
+            cuts: 0,
+            place: None,
+            ended: false,
+        };
+        reader.seek(offset);
+        reader
+    }
+
+    fn moved(&self) {
+        self.progress.send_modify(|progress| progress.place = None);
+    }
+
+    fn shown(&self) -> RwLockReadGuard<'_, Shown> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shown_mut(&self) -> RwLockWriteGuard<'_, Shown> {
+        self.shown.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The answers that this process makes.
+#[derive(Debug, Default)]
+pub(super) struct Lives(Mutex<HashMap<GenerationId, Arc<Live>>>);
+
+impl Lives {
+    pub(super) fn get(&self, id: GenerationId) -> Option<Arc<Live>> {
+        self.all().get(&id).cloned()
+    }
+
+    pub(super) fn put(&self, id: GenerationId, live: &Arc<Live>) {
+        self.all().insert(id, Arc::clone(live));
+    }
+
+    /// Forgets it, unless another writer has taken its place.
+    pub(super) fn remove(&self, id: GenerationId, live: &Arc<Live>) {
+        let mut all = self.all();
+        if all.get(&id).is_some_and(|entry| Arc::ptr_eq(entry, live)) {
+            all.remove(&id);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.all().len()
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<GenerationId, Arc<Live>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reader of an answer, at its own offset.
+#[derive(Debug)]
+pub struct AnswerReader {
+    live: Arc<Live>,
+    progress: watch::Receiver<Progress>,
+    offset: usize,
+    /// Those of [`Shown::cuts`] that it knows of.
+    cuts: u32,
+    place: Option<QueuePlace>,
+    ended: bool,
+}
+
+impl AnswerReader {
+    /// The present owner's epoch, as far as it is known here.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.live.shown().bases.epoch()
+    }
+
+    /// Where the owners began, as far as it is known here.
+    #[must_use]
+    pub fn bases(&self) -> Bases {
+        self.live.shown().bases.clone()
+    }
+
+    /// The byte offset of what comes next.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The whole text so far; what comes next is what follows it.
+    pub fn whole(&mut self) -> String {
+        let live = Arc::clone(&self.live);
+        let shown = live.shown();
+        self.cuts = shown.cuts;
+        self.offset = shown.logged.text.len();
+        shown.logged.text.clone()
+    }
+
+    /// What comes next: everything that has arrived since, at once; `None` after the end. Cancel safe.
+    pub async fn next(&mut self) -> Option<AnswerEvent> {
+        while !self.ended {
+            let seen = self.progress.borrow_and_update().clone();
+            if let Some(event) = self.unsaid() {
+                return Some(event);
+            }
+            if let Some(over) = seen.over {
+                self.ended = true;
+                return Some(match over {
+                    Over::Ended(outcome) => AnswerEvent::End(outcome),
+                    Over::Away => AnswerEvent::Away,
+                });
+            }
+            if let Some(place) = seen.place.filter(|place| self.place != Some(*place)) {
+                self.place = Some(place);
+                return Some(AnswerEvent::Queued(place));
+            }
+            if self.progress.changed().await.is_err() {
+                self.ended = true;
+            }
+        }
+        None
+    }
+
+    pub(super) fn seek(&mut self, offset: usize) {
+        let live = Arc::clone(&self.live);
+        let shown = live.shown();
+        self.cuts = shown.cuts;
+        self.offset = shown.logged.text.floor_char_boundary(offset);
+    }
+
+    fn unsaid(&mut self) -> Option<AnswerEvent> {
+        let live = Arc::clone(&self.live);
+        let shown = live.shown();
+        if std::mem::replace(&mut self.cuts, shown.cuts) != shown.cuts && self.offset > shown.cut_at
+        {
+            self.offset = shown.logged.text.len();
+            let text = shown.logged.text.clone();
+            return Some(AnswerEvent::Resync { text });
+        }
+        let text = shown.logged.text[self.offset..].to_owned();
+        let offset = std::mem::replace(&mut self.offset, shown.logged.text.len());
+        (!text.is_empty()).then_some(AnswerEvent::Text { offset, text })
+    }
+}

@@ -1,0 +1,110 @@
+//! Where all rows of an installation are.
+
+use super::{Part, Place, error::KeepError, tables::Table};
+use crate::{
+    Db,
+    sql::{Lock, Tx},
+};
+
+/// Where all rows are: nearly always in one database, but what was measured may have one of its own.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Everything, or everything but the series.
+    pub main: Place,
+    /// The series, where they lie apart.
+    pub series: Option<Place>,
+}
+
+/// One transaction on each of the databases.
+pub(super) struct Sides<'a> {
+    main: Side<'a>,
+    series: Option<Side<'a>>,
+}
+
+struct Side<'a> {
+    place: &'a Place,
+    db: Db,
+    tx: Tx,
+}
+
+impl Stores {
+    /// Everything in one database.
+    #[must_use]
+    pub fn one(place: Place) -> Self {
+        Self {
+            main: place,
+            series: None,
+        }
+    }
+
+    /// A consistent view of each, while others go on writing.
+    pub(super) async fn snapshots(&self) -> Result<Sides<'_>, KeepError> {
+        let series = match &self.series {
+            Some(place) => Some(Side::snapshot(place).await?),
+            None => None,
+        };
+        let main = Side::snapshot(&self.main).await?;
+        Ok(Sides { main, series })
+    }
+
+    /// A writing transaction on each, of which none has a row, nor a Jarvis that runs.
+    pub(super) async fn empty_ones(&self) -> Result<Sides<'_>, KeepError> {
+        let (main, series) = match &self.series {
+            Some(place) => {
+                let series = Side::empty(place, Some(Part::Series)).await?;
+                (Some(Part::Main), Some(series))
+            }
+            None => (None, None),
+        };
+        let main = Side::empty(&self.main, main).await?;
+        Ok(Sides { main, series })
+    }
+}
+
+impl<'a> Side<'a> {
+    async fn snapshot(place: &'a Place) -> Result<Self, KeepError> {
+        let db = place.open_source().await?;
+        let tx = db.begin_snapshot().await.map_err(place.says())?;
+        Ok(Self { place, db, tx })
+    }
+
+    /// Empty in `part`, or at all.
+    async fn empty(place: &'a Place, part: Option<Part>) -> Result<Self, KeepError> {
+        let db = place.open_target().await?;
+        let mut tx = db.begin_write().await.map_err(place.says())?;
+        tx.be_patient().await.map_err(place.says())?;
+        tx.lock(Lock::Move).await.map_err(place.says())?;
+        place.require_rest(&mut tx).await?;
+        place.require_empty(&mut tx, part).await?;
+        Ok(Self { place, db, tx })
+    }
+}
+
+impl Sides<'_> {
+    /// The transaction on the database that has this table.
+    pub(super) fn of(&mut self, table: &Table) -> (&Place, &mut Tx) {
+        let side = match &mut self.series {
+            Some(series) if table.part == Part::Series => series,
+            _ => &mut self.main,
+        };
+        (side.place, &mut side.tx)
+    }
+
+    /// Keeps what was written; in the main one last, for that is what makes the rest matter.
+    pub(super) async fn commit(self) -> Result<(), KeepError> {
+        for side in self.series.into_iter().chain([self.main]) {
+            side.tx.commit().await.map_err(side.place.says())?;
+            side.db.close().await;
+        }
+        Ok(())
+    }
+
+    /// Ends reading, or undoes what was written.
+    pub(super) async fn rollback(self) {
+        for side in self.series.into_iter().chain([self.main]) {
+            // What is not ended here ends with the connection.
+            let _ = side.tx.rollback().await;
+            side.db.close().await;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Bad input: a clear error before anything is changed.
+
+use crate::{Engine, NOW, Store, fixture, postgres, told};
+use jarvis_store::{
+    DbOptions, Location, SCHEMA_VERSION,
+    keep::{KeepError, Place, migrate},
+};
+use jarvis_testkit::services::Postgres;
+
+async fn refused(from: &Place, to: &Place) -> KeepError {
+    migrate(from, to, None, NOW, |_| ()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_target_with_rows_is_refused_and_left_alone() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let (from, to) = (Store::new(Engine::Sqlite), Store::new(engine));
+        fixture::fill(&from).await;
+        to.open().await.close().await;
+        to.execute("INSERT INTO users (id, email, password_hash, role, created_at) VALUES ('a', 'b', 'c', 'd', 1)")
+            .await;
+        let error = refused(&from.place(), &to.place()).await;
+        assert!(
+            matches!(error, KeepError::NotEmpty { table: "users", .. }),
+            "{error}"
+        );
+        assert_eq!(to.number("SELECT COUNT(*) FROM users").await, 1);
+        assert_eq!(to.number("SELECT COUNT(*) FROM moves").await, 0);
+        to.open().await.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_cannot_be_moved_into_itself() {
+    let store = Store::new(Engine::Sqlite);
+    fixture::fill(&store).await;
+    let error = refused(&store.place(), &store.place()).await;
+    assert!(matches!(error, KeepError::NotEmpty { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_there_is_named_and_not_made() {
+    let (from, to) = (Store::new(Engine::Sqlite), Store::new(Engine::Sqlite));
+    let error = refused(&from.place(), &to.place()).await;
+    assert!(matches!(error, KeepError::Absent { .. }), "{error}");
+    assert!(error.to_string().contains("jarvis.db"), "{error}");
+    for store in [&from, &to] {
+        let Location::File { path, .. } = &store.options.location else {
+            unreachable!()
+        };
+        assert!(!path.exists());
+    }
+    let empty = Store::new(Engine::Postgres);
+    let error = refused(&empty.place(), &to.place()).await;
+    assert!(matches!(error, KeepError::Absent { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn running_instances_are_told_to_stop_first() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let (from, to) = (Store::new(engine), Store::new(Engine::Sqlite));
+        from.open().await.close().await;
+        let lease = |until: &str| {
+            format!(
+                "INSERT INTO instances (id, server, since, lease_until) VALUES ('{until}', 0, 0, {until})"
+            )
+        };
+        from.execute(&lease("1")).await;
+        from.execute(&lease("9000000000000000")).await;
+        let error = refused(&from.place(), &to.place()).await;
+        assert!(
+            matches!(error, KeepError::InUse { running: 1, .. }),
+            "{error}"
+        );
+        // Whose lease is over does not count.
+        from.execute("DELETE FROM instances WHERE lease_until > 1")
+            .await;
+        migrate(&from.place(), &to.place(), None, NOW, |_| ())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn other_schemas_are_refused_with_what_to_do() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let (from, to) = (Store::new(engine), Store::new(Engine::Sqlite));
+        from.open().await.close().await;
+        let newer = format!(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) SELECT {}, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+            SCHEMA_VERSION + 1
+        );
+        from.execute(&newer).await;
+        let error = refused(&from.place(), &to.place()).await;
+        assert!(
+            matches!(error, KeepError::NewerSchema { found, known, .. } if found == SCHEMA_VERSION + 1 && known == SCHEMA_VERSION),
+            "{error}"
+        );
+        let error = refused(&to.place(), &from.place()).await;
+        assert!(matches!(error, KeepError::Absent { .. }), "{error}");
+        to.open().await.close().await;
+        let error = refused(&to.place(), &from.place()).await;
+        assert!(matches!(error, KeepError::NewerSchema { .. }), "{error}");
+
+        from.execute(&format!(
+            "DELETE FROM _sqlx_migrations WHERE version >= {SCHEMA_VERSION}"
+        ))
+        .await;
+        let error = refused(&from.place(), &Store::new(Engine::Sqlite).place()).await;
+        assert!(
+            matches!(error, KeepError::OlderSchema { found, .. } if found == SCHEMA_VERSION - 1),
+            "{error}"
+        );
+        assert!(error.to_string().contains("migrate schema"), "{error}");
+        let applied = from.number("SELECT COUNT(*) FROM _sqlx_migrations").await;
+        assert_eq!(
+            applied,
+            SCHEMA_VERSION - 1,
+            "it was not brought up to date in passing"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_used_is_named_without_its_password() {
+    let from = Store::new(Engine::Sqlite);
+    fixture::fill(&from).await;
+    let good = postgres(&Postgres::shared().create_database());
+    let mut wrong_password = good.clone();
+    wrong_password.password = Some("hunter2".into());
+    let mut unreachable = good.clone();
+    unreachable.hosts[0].port = jarvis_testkit::services::free_port();
+    let mut absent = good.clone();
+    absent.database = "not_there".into();
+    for (options, says) in [
+        (wrong_password, "does not let `jarvis` in"),
+        (unreachable, "cannot be reached"),
+        (absent, "has no database `not_there`"),
+    ] {
+        let to = Place::new(
+            "the target".into(),
+            DbOptions::new(Location::Postgres(options)),
+        );
+        let error = refused(&from.place(), &to).await;
+        let text = told(&error);
+        assert!(
+            text.starts_with("the target: ") && text.contains(says),
+            "{text}"
+        );
+        assert!(
+            !text.contains("hunter2") && !text.contains(Postgres::PASSWORD),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_make_tables_is_told_so() {
+    let from = Store::new(Engine::Sqlite);
+    fixture::fill(&from).await;
+    let server = Postgres::shared();
+    let database = server.create_database();
+    server.psql(
+        "postgres",
+        &format!("ALTER DATABASE {database} OWNER TO postgres"),
+    );
+    let options = DbOptions::new(Location::Postgres(postgres(&database)));
+    let error = refused(&from.place(), &Place::new("the target".into(), options)).await;
+    let text = told(&error);
+    assert!(text.contains("lacks a right"), "{text}");
+    assert_eq!(
+        server.psql(
+            &database,
+            "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'"
+        ),
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named() {
+    let (from, to) = (Store::new(Engine::Sqlite), Store::new(Engine::Sqlite));
+    let Location::File { path, .. } = &from.options.location else {
+        unreachable!()
+    };
+    std::fs::write(path, vec![b'x'; 8192]).unwrap();
+    let text = told(&refused(&from.place(), &to.place()).await);
+    assert!(text.contains("damaged or not a database"), "{text}");
+}

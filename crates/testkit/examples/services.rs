@@ -1,0 +1,117 @@
+//! The real services of the tests, for tests in other languages: `services patroni:2 redis` starts what is named, prints one line of
+//! JSON that says where it is, then obeys lines such as `redis kill9 1`, each answered by `ok …` or `no …`. Everything ends with
+//! the standard input.
+#![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
+
+use jarvis_testkit::services::{Patroni, Postgres, RedisCluster};
+use serde_json::{Map, json};
+use std::{
+    env,
+    io::{self, BufRead as _, Write as _},
+    time::Duration,
+};
+
+/// How long a cluster may take to agree on a primary.
+const FAILOVER: Duration = Duration::from_mins(1);
+
+/// What was asked for; each service at most once.
+#[derive(Default)]
+struct Services {
+    postgres: Option<Postgres>,
+    patroni: Option<Patroni>,
+    redis: Option<RedisCluster>,
+}
+
+fn main() {
+    let mut services = Services::default();
+    let mut places = Map::new();
+    for named in env::args().skip(1) {
+        let (name, place) = services.start(&named);
+        places.insert(name, place);
+    }
+    say(&serde_json::Value::from(places).to_string());
+    for line in io::stdin().lock().lines() {
+        let line = line.unwrap();
+        match services.obey(&line) {
+            Some(told) => say(format!("ok {told}").trim_end()),
+            None => say(&format!("no: `{line}` is not understood")),
+        }
+    }
+}
+
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").unwrap();
+    out.flush().unwrap();
+}
+
+impl Services {
+    fn start(&mut self, named: &str) -> (String, serde_json::Value) {
+        let (name, count) = named.split_once(':').unwrap_or((named, "2"));
+        let place = match name {
+            "postgres" => {
+                let server = self.postgres.insert(Postgres::start());
+                json!({"url": server.url(&server.create_database()), "password": Postgres::PASSWORD})
+            }
+            "patroni" => {
+                let cluster = self.patroni.insert(Patroni::start(count.parse().unwrap()));
+                json!({"url": cluster.url(), "password": cluster.password()})
+            }
+            "redis" => {
+                let cluster = self.redis.insert(RedisCluster::start());
+                json!({"nodes": cluster.nodes(), "password": RedisCluster::PASSWORD})
+            }
+            other => panic!("there is no service `{other}`"),
+        };
+        (name.to_owned(), place)
+    }
+
+    /// What there is to say of a command that was carried out; `None` for one that is none.
+    fn obey(&mut self, line: &str) -> Option<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["postgres", act] => {
+                let server = self.postgres.as_mut()?;
+                match act {
+                    "kill9" => server.kill9(),
+                    "restart" => server.start_again(),
+                    "pause" => server.pause(),
+                    "resume" => server.resume(),
+                    _ => return None,
+                }
+                Some(String::new())
+            }
+            ["patroni", "primary"] => {
+                Some(self.patroni.as_ref()?.wait_for_writer(FAILOVER).to_string())
+            }
+            ["patroni", "standby"] => Some(self.patroni.as_ref()?.wait_for_standby().to_string()),
+            ["patroni", act, node] => {
+                let (cluster, node) = (self.patroni.as_mut()?, node.parse().ok()?);
+                match act {
+                    "kill9" => cluster.kill9(node),
+                    "restart" => cluster.restart(node),
+                    "pause" => cluster.pause(node),
+                    "resume" => cluster.resume(node),
+                    _ => return None,
+                }
+                Some(String::new())
+            }
+            ["redis", "whole"] => {
+                self.redis.as_ref()?.wait_whole();
+                Some(String::new())
+            }
+            ["redis", act, node] => {
+                let (cluster, node) = (self.redis.as_mut()?, node.parse().ok()?);
+                match act {
+                    "kill9" => cluster.kill9(node),
+                    "restart" => cluster.restart(node),
+                    "pause" => cluster.pause(node),
+                    "resume" => cluster.resume(node),
+                    _ => return None,
+                }
+                Some(String::new())
+            }
+            _ => None,
+        }
+    }
+}
