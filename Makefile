@@ -1,6 +1,6 @@
 # Each target is a script of the same name under scripts/, so that it can be read and run alone.
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt generate bench bench-balancer
+.PHONY: help run build test lint fmt generate bench bench-balancer chaos
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ generate: ## Write the generated files anew (configuration schema, OpenAPI docum
 
 bench: ## Measure every published figure (see bench/)
 	@scripts/bench
+
+chaos: ## Kill instances, Redis masters and PostgreSQL primaries for an hour or so (see scripts/chaos/)
+	@scripts/chaos/all
 
 bench-balancer: ## Measure the balancer alone, beside nginx, HAProxy and two routers (see bench/)
 	@scripts/bench-balancer

@@ -11,6 +11,8 @@ class Seen:
     def __init__(self, generation_id):
         self.generation_id = generation_id
         self.bytes = bytearray()
+        # Whose bytes they are: an owner later on may have begun before them.
+        self.epoch = None
         self.parts = 0
         self.end = None
 
@@ -24,6 +26,7 @@ class Seen:
             return
         kind = event["type"]
         if kind == "delta":
+            self.epoch = event["epoch"]
             self._append(event["offset"], event["text"])
         elif kind == "resync":
             raise Broken(f"the server asked to begin anew at {event['offset']}: {event}")

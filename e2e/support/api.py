@@ -132,7 +132,8 @@ class Socket:
 
     def subscribe(self, seen):
         """Goes on where this reader was."""
-        self.tell(type="subscribe", generation_id=seen.generation_id, offset=len(seen.bytes))
+        held = {"offset": len(seen.bytes), **({} if seen.epoch is None else {"epoch": seen.epoch})}
+        self.tell(type="subscribe", generation_id=seen.generation_id, **held)
 
     def read(self, seen, until=None, patience=PATIENCE):
         """Reads on until the answer ends, or `until(seen)` holds."""

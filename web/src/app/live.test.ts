@@ -212,11 +212,16 @@ describe("live answers over the socket", () => {
   async function following() {
     const each = world();
     const frames: (() => void)[] = [];
-    const live = new LiveAnswers(each.socket, { schedule: (run) => frames.push(run) });
+    const waiting: (() => void)[] = [];
+    const live = new LiveAnswers(each.socket, {
+      schedule: (run) => frames.push(run),
+      later: (run) => waiting.push(run),
+    });
     each.socket.start();
     await each.settle();
     each.wire().becomeReady();
-    return { ...each, live, paint: () => frames.splice(0).forEach((run) => void run()) };
+    const all = (runs: (() => void)[]) => () => runs.splice(0).forEach((run) => void run());
+    return { ...each, live, paint: all(frames), wait: all(waiting) };
   }
 
   it("re-subscribes at the byte it holds after a reconnection, and loses nothing", async () => {
@@ -226,16 +231,36 @@ describe("live answers over the socket", () => {
     wire().onclose?.({ code: 1006 });
     await fire();
     wire().becomeReady();
-    expect(wire().sent.at(-1)).toEqual({ type: "subscribe", generation_id: "g", offset: 5 });
+    expect(wire().sent.at(-1)).toEqual({
+      type: "subscribe",
+      generation_id: "g",
+      offset: 5,
+      epoch: 1,
+    });
     wire().say(delta(3, "é !"));
     expect(live.get("g")?.text).toBe("Été !");
+  });
+
+  it("asks again for an answer while the database is away", async () => {
+    const { live, wire, wait } = await following();
+    live.follow("g", "Held");
+    const asked = wire().sent.length;
+    wire().say({ type: "error", generation_id: "g", code: "store_unavailable", message: "" });
+    expect(wire().sent.length).toBe(asked);
+    wait();
+    expect(wire().sent.at(-1)).toMatchObject({ type: "subscribe", generation_id: "g", offset: 4 });
   });
 
   it("asks for the missing bytes when there is a gap", async () => {
     const { live, wire } = await following();
     live.follow("g", "", true);
     wire().say(delta(4, "late"));
-    expect(wire().sent.at(-1)).toEqual({ type: "subscribe", generation_id: "g", offset: 0 });
+    expect(wire().sent.at(-1)).toEqual({
+      type: "subscribe",
+      generation_id: "g",
+      offset: 0,
+      epoch: 0,
+    });
     expect(live.get("g")?.text).toBe("");
   });
 

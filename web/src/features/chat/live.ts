@@ -6,7 +6,10 @@ import { type Answer, applyFrame, isLive, revived, startAnswer } from "./answer"
 export interface LiveOptions {
   /** Runs once before the next paint; deltas of one frame are drawn together. */
   schedule?: (run: () => void) => void;
+  later?: (run: () => void, ms: number) => void;
 }
+
+const ASK_AGAIN_MS = 1000;
 
 const ANSWER_TYPES = new Set(["queued", "delta", "done", "interrupted", "resync"]);
 
@@ -22,11 +25,13 @@ export class LiveAnswers {
   private readonly dirty = new Set<string>();
   private readonly socket: ChatSocket;
   private readonly schedule: (run: () => void) => void;
+  private readonly later: (run: () => void, ms: number) => void;
   private scheduled = false;
 
   constructor(socket: ChatSocket, options: LiveOptions = {}) {
     this.socket = socket;
     this.schedule = options.schedule ?? ((run) => requestAnimationFrame(run));
+    this.later = options.later ?? ((run, ms) => setTimeout(run, ms));
     socket.frames.on((frame) => this.receive(frame));
     socket.changed.on((state) => {
       if (state === "ready") this.subscribeAll();
@@ -66,9 +71,15 @@ export class LiveAnswers {
   private receive(frame: ServerFrame): void {
     // The server sends an accepted answer from its first byte, unasked.
     if (frame.type === "accepted") this.follow(frame.generation_id, "", true);
-    if (frame.type === "error" && frame.generation_id && frame.code === "not_found") {
+    if (frame.type === "error" && frame.generation_id) {
       const { generation_id, code, message } = frame;
-      this.apply({ type: "interrupted", generation_id, reason: code, message });
+      if (code === "not_found") {
+        this.apply({ type: "interrupted", generation_id, reason: code, message });
+      }
+      // The answer goes on while its database is away; only the question whose it is cannot be answered.
+      if (code === "store_unavailable") {
+        this.later(() => this.subscribe(generation_id), ASK_AGAIN_MS);
+      }
     }
     if (!ANSWER_TYPES.has(frame.type)) return;
     this.apply(frame as AnswerFrame);
@@ -98,7 +109,8 @@ export class LiveAnswers {
   private subscribe(generationId: string): void {
     const answer = this.answers.get(generationId);
     if (!answer) return;
-    this.socket.tell({ type: "subscribe", generation_id: generationId, offset: answer.bytes });
+    const { bytes: offset, epoch } = answer;
+    this.socket.tell({ type: "subscribe", generation_id: generationId, offset, epoch });
   }
 
   private mark(generationId: string): void {
