@@ -76,3 +76,14 @@ def test_the_count_is_checked_to_the_character():
                     check_count(wrong, 199)
     with pytest.raises(Broken, match="199 numbers"):
         check_count(text, 200)
+
+
+@pytest.mark.parametrize("text", ["another", "sho", ""])
+def test_a_resync_that_takes_back_what_was_shown_is_found(text):
+    seen = Seen("g")
+    seen.take({"type": "delta", "generation_id": "g", "epoch": 1, "offset": 0, "text": "shown"})
+    resync = {"type": "resync", "generation_id": "g", "epoch": 2, "offset": 0}
+    seen.take({**resync, "text": "shown and more"})
+    assert seen.text == "shown and more"
+    with pytest.raises(Broken):
+        seen.take({**resync, "text": text})

@@ -263,6 +263,6 @@ def refuses(address):
     host, port = address.split(":")
     try:
         socket.create_connection((host, int(port))).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False

@@ -29,7 +29,7 @@ class Seen:
             self.epoch = event["epoch"]
             self._append(event["offset"], event["text"])
         elif kind == "resync":
-            raise Broken(f"the server asked to begin anew at {event['offset']}: {event}")
+            self._replace(event)
         elif kind in ("done", "interrupted"):
             self._finish(event)
 
@@ -43,6 +43,13 @@ class Seen:
             raise Broken(f"{held - offset} bytes come twice from byte {offset} on: {text!r}")
         self.bytes += text.encode()
         self.parts += 1
+
+    def _replace(self, event):
+        """Beginning anew is no loss where the new text begins with all that was shown."""
+        text = event["text"].encode()
+        if event["offset"] or not text.startswith(bytes(self.bytes)):
+            raise Broken(f"the server asked to begin anew with another text: {event}")
+        self.epoch, self.bytes = event["epoch"], bytearray(text)
 
     def _finish(self, event):
         if self.end:
