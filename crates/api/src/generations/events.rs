@@ -5,7 +5,7 @@ use crate::{app::App, messages::UsageBody};
 use futures_util::{Stream, stream};
 use jarvis_domain::{
     Epoch, Generation, GenerationId, Outcome, Status, UserId,
-    durable::{News, Reader},
+    durable::{Bases, News, Reader},
     sentence,
 };
 use jarvis_store::{AnswerEvent, AnswerReader, LogError, StoreError};
@@ -108,18 +108,25 @@ pub(crate) struct Follower {
     id: GenerationId,
     /// What the client holds: what it was told, or has from before.
     held: Reader,
+    /// The epoch of the last owner that SQL has told of.
+    owner: Epoch,
     unsaid: Option<Unsaid>,
     state: State,
 }
 
 impl Follower {
     /// Follows an answer that this user may see, for a client that holds a part of it.
-    pub(crate) fn new(app: App, generation: &Generation, held: Reader) -> Self {
+    pub(crate) fn new(app: App, generation: &Generation, mut held: Reader) -> Self {
+        if held.epoch > generation.epoch {
+            // There has been no such owner: nothing is known of what it holds.
+            held.epoch = 0;
+        }
         Self {
             app,
             user: generation.user_id,
             id: generation.id,
             held,
+            owner: generation.epoch,
             unsaid: None,
             state: State::Opening(None),
         }
@@ -151,10 +158,9 @@ impl Follower {
                     } else {
                         Ok(reader.next().await)
                     };
-                    let epoch = reader.epoch();
                     match next {
                         Ok(event) => {
-                            if let Some(event) = self.heard(event, epoch) {
+                            if let Some(event) = self.heard(event) {
                                 return Some(event);
                             }
                         }
@@ -172,24 +178,14 @@ impl Follower {
     }
 
     /// What the log has said: an event for the client, if it is one already.
-    fn heard(&mut self, event: Option<AnswerEvent>, epoch: Epoch) -> Option<Event> {
+    fn heard(&mut self, event: Option<AnswerEvent>) -> Option<Event> {
         match event {
-            Some(AnswerEvent::Text { offset, text }) => {
-                self.held.epoch = self.held.epoch.max(epoch);
-                // SQL may have been ahead.
-                let known = self.held.offset.saturating_sub(offset);
-                if known < text.len() {
-                    self.unsaid = Some(Unsaid {
-                        text,
-                        start: known,
-                        base: offset,
-                        resync: false,
-                    });
-                }
-            }
+            Some(AnswerEvent::Text { offset, text }) => self.hear(offset, text),
             Some(AnswerEvent::Resync { text }) => {
-                self.held.epoch = self.held.epoch.max(epoch);
-                self.unsaid = Some(whole(text));
+                if let State::Live(reader) = &self.state {
+                    let bases = reader.bases();
+                    self.compare(&bases, text);
+                }
             }
             Some(AnswerEvent::Away) => self.state = State::Opening(None),
             Some(AnswerEvent::Queued(place)) => {
@@ -202,10 +198,63 @@ impl Follower {
             Some(AnswerEvent::End(outcome)) if self.goes_on(&outcome) => {
                 self.state = State::Opening(None);
             }
-            Some(AnswerEvent::End(outcome)) => self.state = State::Ending(outcome),
+            Some(AnswerEvent::End(outcome)) => {
+                if let State::Live(reader) = &mut self.state
+                    && self.held.offset > reader.reaches()
+                {
+                    self.unsaid = Some(whole(reader.whole()));
+                }
+                self.state = State::Ending(outcome);
+            }
             None => self.state = State::Over,
         }
         None
+    }
+
+    /// Text from the log. The client may hold some of it from SQL, and then from a later owner, too.
+    fn hear(&mut self, offset: usize, text: String) {
+        let State::Live(reader) = &mut self.state else {
+            return;
+        };
+        if reader.epoch() < self.held.epoch {
+            return;
+        }
+        let Some(known) = self.held.offset.checked_sub(offset) else {
+            self.state = State::Opening(None);
+            return;
+        };
+        self.held.epoch = reader.epoch();
+        if known < text.len() {
+            self.unsaid = Some(if text.is_char_boundary(known) {
+                Unsaid {
+                    text,
+                    start: known,
+                    base: offset,
+                    resync: false,
+                }
+            } else {
+                whole(reader.whole())
+            });
+        }
+    }
+
+    /// The text as it stands whole: what of it is new to the client.
+    fn compare(&mut self, bases: &Bases, text: String) {
+        let before = self.held.offset;
+        match self.held.text(bases, text.len()) {
+            News::From(base) if text.is_char_boundary(base) => {
+                self.unsaid = Some(Unsaid {
+                    text,
+                    start: base,
+                    base: 0,
+                    resync: false,
+                });
+            }
+            News::From(_) | News::Resync => self.unsaid = Some(whole(text)),
+            News::Nothing | News::Unclear => {}
+        }
+        // It counts as held when it is said.
+        self.held.offset = before;
     }
 
     /// Whether another instance goes on with it, so that this follower can, too.
@@ -299,32 +348,38 @@ impl Follower {
         });
     }
 
-    /// True if it is there.
+    /// True if it is there, and of use.
     async fn open_log(&mut self) -> Result<bool, LogError> {
         let Some(mut reader) = self.app.answers.reader(self.id, self.held.offset).await? else {
             return Ok(false);
         };
-        let stands = self.stands(&reader).await;
-        self.held.epoch = reader.epoch();
-        if !stands || reader.offset() != self.held.offset {
+        // While it has missed an owner, it may have text which that owner did not find.
+        if reader.epoch() < self.owner.max(self.held.epoch) {
+            return Ok(false);
+        }
+        let Reader { epoch, offset } = self.held;
+        if offset == reader.offset() && (offset == 0 || epoch == reader.epoch()) {
+            self.held.epoch = reader.epoch();
+        } else if offset > reader.reaches() && !self.app.is_shared() {
             self.unsaid = Some(whole(reader.whole()));
+        } else {
+            // Where there are several stores, each may be behind what was shown from another one.
+            let bases = self.bases(&reader).await;
+            if bases.epoch() > reader.epoch() {
+                return Ok(false);
+            }
+            self.compare(&bases, reader.whole());
         }
         self.state = State::Live(reader);
         Ok(true)
     }
 
-    /// Whether what the client holds is a beginning of the answer still, whoever has made it since.
-    async fn stands(&self, reader: &AnswerReader) -> bool {
-        let Reader { epoch, offset } = self.held;
-        if offset == 0 || epoch >= reader.epoch() {
-            return true;
-        }
-        // The log may not know of all owners.
-        let bases = match self.app.db.kept(self.id).await {
-            Ok(Some(kept)) if kept.bases.epoch() >= reader.bases().epoch() => kept.bases,
+    /// Where the owners began, by SQL if it can say: the log may not know of all.
+    async fn bases(&self, reader: &AnswerReader) -> Bases {
+        match self.app.db.kept(self.id).await {
+            Ok(Some(kept)) if kept.bases.epoch() >= reader.epoch() => kept.bases,
             _ => reader.bases(),
-        };
-        bases.agreed(epoch, offset) == offset
+        }
     }
 
     /// What SQL has of it beyond what the client holds. True if it has ended, so that SQL has all of it.
@@ -338,29 +393,13 @@ impl Follower {
             self.state = State::Over;
             return Ok(true);
         };
-        let text = kept.text;
-        let before = self.held;
         let live = generation.status.is_live();
+        self.owner = generation.epoch;
         // Of an answer that is being made SQL may be behind; what the client holds is then no other text.
-        let ahead = live && before.offset > text.len();
-        if !ahead && !text.is_char_boundary(before.offset) {
-            self.held.offset = 0;
-            self.unsaid = Some(whole(text));
+        if !live && self.held.offset > kept.text.len() {
+            self.unsaid = Some(whole(kept.text));
         } else {
-            match self.held.text(&kept.bases, text.len()) {
-                News::From(base) => {
-                    self.unsaid = Some(Unsaid {
-                        text: text[base..].to_owned(),
-                        start: 0,
-                        base,
-                        resync: false,
-                    });
-                }
-                News::Resync => self.unsaid = Some(whole(text)),
-                News::Nothing | News::Unclear => {}
-            }
-            // It counts as held when it is said.
-            self.held.offset = before.offset;
+            self.compare(&kept.bases, kept.text);
         }
         if live {
             return Ok(false);

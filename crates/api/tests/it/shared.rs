@@ -141,6 +141,45 @@ async fn an_owner_that_slept_shows_nothing_more() {
 }
 
 #[tokio::test]
+async fn who_was_shown_more_than_an_instance_knows_waits_for_it() {
+    let cluster = Cluster::start(2).await;
+    let ana = cluster.user(0, "ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let gate = Gate::default();
+    let steps = [
+        Step::text("one "),
+        Step::Gate(gate.clone()),
+        Step::text("two three"),
+    ];
+    cluster.node.script(steps);
+    let sent = ana.send(&conversation, "q").await;
+    let generation = sent["generation_id"].as_str().unwrap();
+    let mut followers = Vec::new();
+    for instance in 0..2 {
+        let at = cluster.at(&ana, instance);
+        let mut first = at.events(generation, None).await;
+        let mut text = String::new();
+        read_to(&mut first, &mut text, "one ").await;
+        let ahead = at.events(generation, Some("1-8")).await;
+        let too_far = at.events(generation, Some("1-99")).await;
+        followers.push((first, ahead, too_far));
+    }
+    gate.open();
+    for (mut first, mut ahead, mut too_far) in followers {
+        assert_eq!(first.rest("one ").await.0, "one two three");
+        let event = ahead.next().await.unwrap();
+        assert_eq!(
+            (event.name.as_str(), &event.data["offset"]),
+            ("delta", &json!(8))
+        );
+        let mut text = "one two ".to_owned();
+        apply(&mut text, &event.data);
+        assert_eq!(ahead.rest(&text).await.0, "one two three");
+        assert_eq!(too_far.rest("wrong").await.0, "one two three");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_loses_three_owners_ends_with_what_there_is() {
     let mut cluster = Cluster::start(1).await;
     let ana = cluster.user(0, "ana@example.org").await;

@@ -29,9 +29,6 @@ enum Over {
 struct Shown {
     logged: Logged,
     bases: Bases,
-    /// How often an end of the text was taken back, and how far at most.
-    cuts: u32,
-    cut_at: usize,
 }
 
 /// One answer.
@@ -49,8 +46,6 @@ impl Live {
                 ..Logged::default()
             },
             bases,
-            cuts: 0,
-            cut_at: usize::MAX,
         };
         Arc::new(Self {
             shown: RwLock::new(shown),
@@ -86,13 +81,10 @@ impl Live {
         let (before, offset) = (shown.logged.text.len(), entry.offset);
         let mut moved = false;
         if entry.epoch > shown.logged.epoch {
+            // What it writes first may lie before its base: there the log missed an owner.
             let right = entry.base.min(offset);
-            if right < before {
-                shown.cuts += 1;
-                shown.cut_at = shown.cut_at.min(right);
-                moved = true;
-            }
-            shown.bases = std::mem::take(&mut shown.bases).with(entry.epoch, entry.base);
+            moved = right < before;
+            shown.bases = std::mem::take(&mut shown.bases).with(entry.epoch, right);
         }
         shown.logged.add(entry);
         let after = shown.logged.text.len();
@@ -157,7 +149,7 @@ impl Live {
             live: Arc::clone(self),
             progress,
             offset: 0,
-            cuts: 0,
+            epoch: Epoch::default(),
             place: None,
             ended: false,
         };
@@ -214,17 +206,17 @@ pub struct AnswerReader {
     live: Arc<Live>,
     progress: watch::Receiver<Progress>,
     offset: usize,
-    /// Those of [`Shown::cuts`] that it knows of.
-    cuts: u32,
+    /// Of the owner who had the answer when `offset` was reached.
+    epoch: Epoch,
     place: Option<QueuePlace>,
     ended: bool,
 }
 
 impl AnswerReader {
-    /// The present owner's epoch, as far as it is known here.
+    /// The epoch of the owner up to whose text this reader has come.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.live.shown().bases.epoch()
+        self.epoch
     }
 
     /// Where the owners began, as far as it is known here.
@@ -239,12 +231,17 @@ impl AnswerReader {
         self.offset
     }
 
+    /// The bytes of the text so far.
+    #[must_use]
+    pub fn reaches(&self) -> usize {
+        self.live.len()
+    }
+
     /// The whole text so far; what comes next is what follows it.
     pub fn whole(&mut self) -> String {
         let live = Arc::clone(&self.live);
         let shown = live.shown();
-        self.cuts = shown.cuts;
-        self.offset = shown.logged.text.len();
+        self.come(&shown, shown.logged.text.len());
         shown.logged.text.clone()
     }
 
@@ -276,21 +273,24 @@ impl AnswerReader {
     pub(super) fn seek(&mut self, offset: usize) {
         let live = Arc::clone(&self.live);
         let shown = live.shown();
-        self.cuts = shown.cuts;
-        self.offset = shown.logged.text.floor_char_boundary(offset);
+        self.come(&shown, shown.logged.text.floor_char_boundary(offset));
+    }
+
+    fn come(&mut self, shown: &Shown, offset: usize) {
+        self.epoch = shown.bases.epoch();
+        self.offset = offset;
     }
 
     fn unsaid(&mut self) -> Option<AnswerEvent> {
         let live = Arc::clone(&self.live);
         let shown = live.shown();
-        if std::mem::replace(&mut self.cuts, shown.cuts) != shown.cuts && self.offset > shown.cut_at
-        {
-            self.offset = shown.logged.text.len();
+        let (epoch, offset) = (self.epoch, self.offset);
+        self.come(&shown, shown.logged.text.len());
+        if shown.bases.agreed(epoch, offset) < offset {
             let text = shown.logged.text.clone();
             return Some(AnswerEvent::Resync { text });
         }
-        let text = shown.logged.text[self.offset..].to_owned();
-        let offset = std::mem::replace(&mut self.offset, shown.logged.text.len());
+        let text = shown.logged.text[offset..].to_owned();
         (!text.is_empty()).then_some(AnswerEvent::Text { offset, text })
     }
 }
