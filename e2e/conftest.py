@@ -10,6 +10,7 @@ import pytest
 pytest.register_assert_rewrite("support.stream")
 
 from support.api import Account
+from support.counting import CountingNode
 from support.jarvis import BINARY, MODELS, Jarvis, provide_models
 
 SHOWN = 6_000
@@ -75,6 +76,20 @@ def servers():
     made = Servers()
     yield made
     made.end()
+
+
+@pytest.fixture
+def counting():
+    """Makes model servers that count; each is closed at the end."""
+    made = []
+
+    def make(**options):
+        made.append(CountingNode(**options))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.close()
 
 
 @pytest.fixture(scope="module")

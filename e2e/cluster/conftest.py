@@ -6,7 +6,6 @@ import uuid
 import pytest
 
 from support.api import Account
-from support.counting import CountingNode
 from support.services import Services
 
 SECRET = "one secret for all the instances of this installation"
@@ -36,19 +35,6 @@ def services():
     started = Services("patroni:2", "redis")
     yield started
     started.end()
-
-
-@pytest.fixture
-def counting():
-    made = []
-
-    def make(**options):
-        made.append(CountingNode(**options))
-        return made[-1]
-
-    yield make
-    for node in made:
-        node.close()
 
 
 @pytest.fixture

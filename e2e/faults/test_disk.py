@@ -8,7 +8,6 @@ import pytest
 
 from support.answers import check_count
 from support.api import Account, new_answer
-from support.counting import CountingNode
 from support.jarvis import wait_for
 from support.namespace import mounting
 
@@ -43,15 +42,8 @@ class SmallDisk:
 
 
 @pytest.fixture
-def node():
-    node = CountingNode(last=2_500, pause=0.002)
-    yield node
-    node.close()
-
-
-@pytest.fixture
-def disk(servers, node):
-    return SmallDisk(servers, node)
+def disk(servers, counting):
+    return SmallDisk(servers, counting(last=2_500, pause=0.002))
 
 
 def until_full(account, disk):

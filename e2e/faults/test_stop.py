@@ -11,7 +11,6 @@ import pytest
 
 from support.answers import check_count
 from support.api import Account, LONG, follow_events, new_answer
-from support.counting import CountingNode
 from support.jarvis import wait_for
 
 # Rounds of the long kill; more on request.
@@ -132,19 +131,6 @@ class Writer:
     def stop(self):
         self.thread.join()
         return self.acknowledged
-
-
-@pytest.fixture
-def counting():
-    nodes = []
-
-    def make(**options):
-        nodes.append(CountingNode(**options))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.close()
 
 
 def count_with(servers, node):
