@@ -8,6 +8,7 @@ use crate::{
     options::Options,
     problem::Problem,
     router,
+    status::Status,
 };
 use axum::Router;
 use jarvis_balancer::Balancer;
@@ -259,6 +260,11 @@ impl Api {
     pub fn setup_token(&self) -> Option<&str> {
         let wanted = !self.app.has_account.load(Ordering::Acquire);
         self.app.setup_token.as_deref().filter(|_| wanted)
+    }
+
+    /// What works and what does not: the stores and every node.
+    pub async fn status(&self) -> Status {
+        Status::of(&self.app).await
     }
 
     /// How many answers are being made.

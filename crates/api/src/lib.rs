@@ -28,3 +28,4 @@ pub use app::{Api, ApiError};
 pub use jarvis_store::Rate as RateOptions;
 pub use openapi::document;
 pub use options::{Options, PasswordCost, Registration, SetUp, SigningSecret, SocketOptions};
+pub use status::Status;

@@ -9,7 +9,12 @@ use crate::{
 };
 use axum::extract::State;
 use serde::Serialize;
+use std::time::Duration;
+use tokio::time::timeout;
 use utoipa::ToSchema;
+
+/// Who asks has little patience: a probe in front of several instances takes one that is slow for one that is gone.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What anybody may know of the installation.
 #[derive(Serialize, ToSchema)]
@@ -94,10 +99,44 @@ impl Component {
 
 /// The whole, and its parts.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Status {
+pub struct Status {
     #[schema(inline)]
     status: Health,
     components: Vec<Component>,
+}
+
+impl Status {
+    /// Asks the stores, and tells what was last heard of the rest.
+    pub(crate) async fn of(app: &App) -> Self {
+        let store = match timeout(PATIENCE, app.db.ping()).await {
+            Ok(asked) => asked.err().map(|error| error.to_string()),
+            Err(_) => Some("the database does not answer".to_owned()),
+        };
+        let answers = app.answers.probe().err().map(|error| error.to_string());
+        let mut components = vec![
+            Component::of("store".into(), store),
+            Component::of("answers".into(), answers),
+        ];
+        for (host, state) in app.db.servers() {
+            let failure = (!state.is_well()).then(|| state.to_string());
+            components.push(Component::of(format!("postgresql {host}"), failure));
+        }
+        if let Some(redis) = app.answers.redis() {
+            let trouble = redis.trouble();
+            let failure = (!trouble.is_empty()).then(|| trouble.join("; "));
+            components.push(Component::of("redis".into(), failure));
+        }
+        for node in app.balancer.catalog().await.nodes {
+            let waiting = || "not ready yet".to_owned();
+            let failure = (!node.ready).then(|| node.error.unwrap_or_else(waiting));
+            components.push(Component::of(format!("node {}", node.name), failure));
+        }
+        let good = components.iter().all(|part| part.status == Health::Ok);
+        Self {
+            status: if good { Health::Ok } else { Health::Degraded },
+            components,
+        }
+    }
 }
 
 /// What works and what does not: the stores and every node.
@@ -108,25 +147,5 @@ pub(crate) async fn status(
     State(app): State<App>,
     _who: Principal,
 ) -> Result<Json<Status>, Problem> {
-    let store = app.db.ping().await.err().map(|error| error.to_string());
-    let answers = app.answers.probe().err().map(|error| error.to_string());
-    let mut components = vec![
-        Component::of("store".into(), store),
-        Component::of("answers".into(), answers),
-    ];
-    if let Some(redis) = app.answers.redis() {
-        let trouble = redis.trouble();
-        let failure = (!trouble.is_empty()).then(|| trouble.join("; "));
-        components.push(Component::of("redis".into(), failure));
-    }
-    for node in app.balancer.catalog().await.nodes {
-        let waiting = || "not ready yet".to_owned();
-        let failure = (!node.ready).then(|| node.error.unwrap_or_else(waiting));
-        components.push(Component::of(format!("node {}", node.name), failure));
-    }
-    let good = components.iter().all(|part| part.status == Health::Ok);
-    Ok(Json(Status {
-        status: if good { Health::Ok } else { Health::Degraded },
-        components,
-    }))
+    Ok(Json(Status::of(&app).await))
 }

@@ -8,14 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 /// What the admin listener answers from.
@@ -23,13 +21,22 @@ use std::{
 pub(crate) struct Admin {
     /// The metrics.
     pub(crate) metrics: PrometheusHandle,
-    /// Set when everything the role needs has started.
-    pub(crate) started: Arc<AtomicBool>,
     /// Tells when the stop begins.
     pub(crate) lifecycle: Lifecycle,
-    /// The role's own routes, once it has started.
-    pub(crate) role: Arc<OnceLock<Site>>,
+    /// The role's own part, once everything that it needs has started.
+    pub(crate) role: Arc<OnceLock<RolePart>>,
 }
+
+/// What a role adds.
+pub(crate) struct RolePart {
+    /// Its own routes.
+    pub(crate) site: Site,
+    /// What it says of its parts.
+    pub(crate) condition: Option<Condition>,
+}
+
+/// Says what works and what does not: an object with a `status`, `ok` or `degraded`.
+pub(crate) type Condition = Box<dyn Fn() -> BoxFuture<'static, Value> + Send + Sync>;
 
 impl Admin {
     /// `/metrics`, `/health/live` and `/health/ready`.
@@ -56,7 +63,7 @@ async fn role(
     request: Request,
 ) -> Response {
     match admin.role.get() {
-        Some(site) => site.answer(peer, request).await,
+        Some(part) => part.site.answer(peer, request).await,
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
@@ -65,13 +72,21 @@ async fn live() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
+/// A process that runs in part is ready still: all of its kind share what is down, and none would be left.
 async fn ready(State(admin): State<Admin>) -> Response {
-    let (code, status) = if admin.lifecycle.soft().is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
-    } else if admin.started.load(Ordering::Acquire) {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    let not = |status| {
+        let body = Json(json!({ "status": status }));
+        (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
     };
-    (code, Json(json!({"status": status}))).into_response()
+    if admin.lifecycle.soft().is_cancelled() {
+        return not("stopping");
+    }
+    match admin.role.get() {
+        None => not("starting"),
+        Some(RolePart {
+            condition: Some(condition),
+            ..
+        }) => Json(condition().await).into_response(),
+        Some(_) => Json(json!({"status": "ok"})).into_response(),
+    }
 }

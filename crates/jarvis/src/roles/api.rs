@@ -16,6 +16,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     Ok(Running {
         app: backend.api.router().into(),
         admin: Router::new(),
+        condition: Some(backend::condition(&backend.api)),
         notes: backend::notes(&backend.api),
         drain: async move { backend.drain(limit).await }.boxed(),
     })

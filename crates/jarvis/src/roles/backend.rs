@@ -1,8 +1,9 @@
 //! What `serve` and `api` have in common: data directory, stores, nodes, and the backend on them.
 
 use super::{Context, measuring::Measuring, nodes::Nodes};
-use crate::{data_dir::DataDir, secret};
+use crate::{admin::Condition, data_dir::DataDir, secret};
 use anyhow::{Context as _, Result};
+use futures_util::FutureExt as _;
 use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
 use jarvis_config::{Config, Loaded, PostgresUrl, StoreSection};
 use jarvis_domain::Clock;
@@ -11,6 +12,7 @@ use jarvis_store::{
     keep::{Place, Stores},
     series::SeriesStore,
 };
+use serde_json::json;
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// The backend and what it stands on.
@@ -217,6 +219,15 @@ fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Option
         trusted_proxies: config.server.trusted_proxies.clone(),
         ..Options::new(secret)
     }
+}
+
+/// What `/health/ready` says of the backend.
+pub(super) fn condition(api: &Api) -> Condition {
+    let api = api.clone();
+    Box::new(move || {
+        let api = api.clone();
+        async move { json!(api.status().await) }.boxed()
+    })
 }
 
 /// What a person who opens the page for the first time has to know.

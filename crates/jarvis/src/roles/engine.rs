@@ -20,10 +20,8 @@ pub(super) fn start(context: &Context) -> Result<Running> {
         .route("/health", get(health))
         .fallback_service(engine.router());
     Ok(Running {
-        app: router.into(),
-        admin: Router::new(),
-        notes: Vec::new(),
         drain: async move { engine.shutdown().await }.boxed(),
+        ..Running::new(router)
     })
 }
 

@@ -10,7 +10,7 @@ mod serve;
 mod web;
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Condition, RolePart},
     guard::Guard,
     lifecycle::{Lifecycle, Signals},
     listen::{self, Bounds},
@@ -25,10 +25,7 @@ use serde_json::json;
 use std::{
     future::{Future, ready},
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -103,6 +100,8 @@ pub(crate) struct Running {
     app: App,
     /// Routes of the admin listener beside metrics and health.
     admin: Router,
+    /// What `/health/ready` says of its parts.
+    condition: Option<Condition>,
     /// Lines to print below the address.
     notes: Vec<String>,
     /// Ends or hands over running work; called once, when the soft stop has begun.
@@ -115,6 +114,7 @@ impl Running {
         Self {
             app: app.into(),
             admin: Router::new(),
+            condition: None,
             notes: Vec::new(),
             drain: ready(()).boxed(),
         }
@@ -134,17 +134,15 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
     let public = listen::bind(public, "--listen").await?;
     let admin = listen::bind(admin, "--admin-listen").await?;
     let lifecycle = Lifecycle::default();
-    let started = Arc::new(AtomicBool::new(false));
     let admin_address = admin.local_addr()?;
-    let role_routes = Arc::new(OnceLock::new());
+    let role_part = Arc::new(OnceLock::new());
     let metrics = telemetry::start_metrics()?;
     let upkeep = telemetry::keep(metrics.clone(), lifecycle.drained().clone());
     lifecycle.spawn("metrics", upkeep);
     let admin_routes = Admin {
         metrics,
-        started: Arc::clone(&started),
         lifecycle: lifecycle.clone(),
-        role: Arc::clone(&role_routes),
+        role: Arc::clone(&role_part),
     }
     .router();
     let until = lifecycle.drained().clone();
@@ -180,10 +178,6 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
         origins,
         allowed: Arc::clone(&allowed),
     };
-    let _ = role_routes.set(Site {
-        app: running.admin.into(),
-        guard: guard(admin_address, true),
-    });
     // Whoever reaches the model server or the balancer may use it; every other role knows its users.
     let site = Site {
         app: running.app,
@@ -200,7 +194,13 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
         lifecycle.clone(),
     );
     lifecycle.spawn("public listener", task);
-    started.store(true, Ordering::Release);
+    let _ = role_part.set(RolePart {
+        site: Site {
+            app: running.admin.into(),
+            guard: guard(admin_address, true),
+        },
+        condition: running.condition,
+    });
     announce(role, context.public, &running.notes)?;
     lifecycle.until_stop(&mut signals).await;
     lifecycle.finish(&mut signals, limit, running.drain).await

@@ -33,6 +33,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     Ok(Running {
         app: backend.api.router().fallback_service(web::router()).into(),
         admin: Router::new(),
+        condition: Some(backend::condition(&backend.api)),
         notes: lines,
         drain: async move {
             backend.drain(limit).await;

@@ -1,6 +1,7 @@
 //! `serve` as a whole, without a model server: start, set-up, lock, stop.
 
 use crate::process::{Process, get, run};
+use serde_json::Value;
 use std::fs;
 
 const NO_ENGINE: [&str; 4] = ["serve", "--no-engine", "--node", "http://127.0.0.1:9"];
@@ -29,6 +30,29 @@ fn page_interface_and_health_share_one_port() {
     let (status, text) = get(serve.public, "/api/v1/no-such-thing");
     assert_eq!(status, 404, "{text}");
     assert!(text.contains("application/problem+json"), "{text}");
+    assert!(serve.stop().success());
+}
+
+#[test]
+fn readiness_says_what_is_degraded_and_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let data = data_dir(home.path());
+    let serve = Process::start(
+        home.path(),
+        &[&NO_ENGINE[..], &["--data-dir", &data]].concat(),
+    );
+    let (status, text) = get(serve.admin, "/health/ready");
+    assert_eq!(status, 200, "{text}");
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    let said: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(said["status"], "degraded", "{said}");
+    let parts = said["components"].as_array().unwrap();
+    let down: Vec<_> = parts
+        .iter()
+        .filter(|part| part["status"] == "down")
+        .collect();
+    assert_eq!(down.len(), 1, "{said}");
+    assert!(down[0]["name"].as_str().unwrap().starts_with("node "));
     assert!(serve.stop().success());
 }
 

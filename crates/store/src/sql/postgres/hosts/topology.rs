@@ -96,6 +96,22 @@ pub enum HostState {
     },
 }
 
+impl HostState {
+    /// Whether it does what it is there for.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        match self {
+            // Nothing is known against it.
+            Self::Unknown | Self::Primary { .. } | Self::Replica { .. } => true,
+            Self::Down { .. }
+            | Self::Superseded { .. }
+            | Self::Disputed { .. }
+            | Self::Detached
+            | Self::Foreign { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for HostState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
