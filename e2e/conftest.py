@@ -4,14 +4,13 @@ import signal
 import tempfile
 from pathlib import Path
 
-import httpx
 import pytest
 
 pytest.register_assert_rewrite("support.stream")
 
 from support.api import Account
 from support.counting import CountingNode
-from support.jarvis import BINARY, MODELS, Jarvis, provide_models
+from support.jarvis import BINARY, MODELS, Jarvis, model_names, provide_models
 
 SHOWN = 6_000
 
@@ -107,13 +106,7 @@ def engine(shared_servers):
 
 @pytest.fixture(scope="module")
 def models(engine):
-    """The names of the two embedded models: one that talks, one that embeds."""
-    listed = httpx.get(f"{engine.url}/api/tags").json()["models"]
-
-    def named(capability):
-        return next(model["name"] for model in listed if capability in model["capabilities"])
-
-    return {"chat": named("completion"), "embed": named("embedding")}
+    return model_names(engine.url)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
+
 BINARY = Path(os.environ.get("JARVIS_TEST_BINARY", "target/debug/jarvis")).resolve()
 MODELS = Path(os.environ.get("JARVIS_TEST_MODELS", "target/test-data/models")).resolve()
 
@@ -50,6 +52,16 @@ def provide_models(data):
             os.link(source, path)
         except OSError:
             shutil.copyfile(source, path)
+
+
+def model_names(url):
+    """The names of the two embedded models: one that talks, one that embeds."""
+    listed = httpx.get(f"{url}/api/tags").json()["models"]
+
+    def named(capability):
+        return next(model["name"] for model in listed if capability in model["capabilities"])
+
+    return {"chat": named("completion"), "embed": named("embedding")}
 
 
 def environment(home, **more):

@@ -1,11 +1,12 @@
 // What a client of the Ollama API is pointed at: an engine, or a balancer in front of two.
-import { Jarvis } from "./jarvis.js";
+import { after, afterEach, before, describe } from "node:test";
+import { Jarvis, modelNames } from "./jarvis.js";
 
-export const KINDS = ["engine", "balancer"];
+const KINDS = ["engine", "balancer"];
 const ADMIN_KEY = "the-key-of-the-administrators";
 
 /** A server at `url`; `headers` carry the key that a balancer wants before it changes models. */
-export class Target {
+class Target {
   headers = {};
 
   constructor(kind) {
@@ -39,4 +40,20 @@ export class Target {
   async end() {
     for (const server of this.servers) await server.end();
   }
+}
+
+/** The same tests for each kind: `tests(at)`, where `at` has, once they run, `target`, `models` and `connect`'s `client`. */
+export function describeTargets(connect, tests) {
+  for (const kind of KINDS)
+    describe(kind, () => {
+      const at = {};
+      before(async () => {
+        at.target = await new Target(kind).start();
+        at.client = connect(at.target);
+        at.models = await modelNames(at.target.url);
+      });
+      afterEach((context) => context.passed || context.diagnostic(at.target.log));
+      after(() => at.target.end());
+      tests(at);
+    });
 }

@@ -542,18 +542,7 @@ impl Instance {
             (Pending::Claim { id, sent }, sql::Told::Claimed(row)) => {
                 self.asked.remove(&id);
                 if let Some(row) = row {
-                    let epoch = row.epoch;
-                    // From when on it waits: not before it was claimed. When it was asked: not after.
-                    let (since, asked) = (net.time(), sent);
-                    self.tasks.insert(
-                        id,
-                        Task::Claimed {
-                            row: Box::new(row),
-                            since,
-                            asked,
-                        },
-                    );
-                    self.read_log(id, epoch, net);
+                    self.wait_for_log(id, row, sent, net);
                 }
             }
             (Pending::Keep(keeps), sql::Told::Kept(taken)) => {
@@ -593,16 +582,20 @@ impl Instance {
     }
 
     fn begin_new(&mut self, id: Gen, asked: Duration, net: &mut Net) {
-        let (row, since) = (Row::new(Some(self.id)), net.time());
-        self.tasks.insert(
-            id,
-            Task::Claimed {
-                row: Box::new(row),
-                since,
-                asked,
-            },
-        );
-        self.read_log(id, 1, net);
+        self.wait_for_log(id, Row::new(Some(self.id)), asked, net);
+    }
+
+    /// It is the owner, and asks the log. It waits from now on, not from before it was claimed; it knows that it is the owner
+    /// from when SQL was asked, not from after.
+    fn wait_for_log(&mut self, id: Gen, row: Row, asked: Duration, net: &mut Net) {
+        let epoch = row.epoch;
+        let claimed = Task::Claimed {
+            row: Box::new(row),
+            since: net.time(),
+            asked,
+        };
+        self.tasks.insert(id, claimed);
+        self.read_log(id, epoch, net);
     }
 
     fn kept(&mut self, id: Gen, epoch: Epoch, keep: Keep, taken: bool, net: &mut Net) {

@@ -1,8 +1,8 @@
 //! What must hold when many do the same at once: on SQLite because one writes at a time, on PostgreSQL because the transactions lock
 //! what they meet at.
 
-use crate::{NOW, Store, at, new_user, on_both, user};
-use jarvis_domain::{GenerationId, InstanceId, UserId};
+use crate::{NOW, Store, at, new_user, on_both, opening, user};
+use jarvis_domain::InstanceId;
 use jarvis_store::{
     Begin, Begun, Db, Grant, Outcome, Parent, Registered, RequestKey, Rotation, Start, StoreError,
 };
@@ -19,21 +19,6 @@ on_both![
 ];
 
 const MANY: usize = 16;
-
-fn first(user: UserId) -> Begin {
-    Begin {
-        id: GenerationId::new(),
-        owner: InstanceId::new(),
-        user,
-        idempotency_key: None,
-        start: Start::NewConversation {
-            title: "t".into(),
-            content: "q".into(),
-        },
-        model: "m".into(),
-        now: NOW,
-    }
-}
 
 async fn one_of_many_is_the_first_account(store: Store) {
     let db = store.open().await;
@@ -73,7 +58,7 @@ async fn one_key_begins_one_generation(store: Store) {
             key: "k".into(),
             digest: "d".into(),
         }),
-        ..first(enzo.id)
+        ..opening(enzo.id, "q")
     };
     let starts = (0..MANY).map(|_| db.begin(begin()));
     let outcomes = store.race("idempotency_keys", starts).await;
@@ -97,7 +82,7 @@ async fn one_key_begins_one_generation(store: Store) {
 async fn messages_at_one_head_become_one_line(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
-    let Begun::New { generation, .. } = db.begin(first(enzo.id)).await.unwrap() else {
+    let Begun::New { generation, .. } = db.begin(opening(enzo.id, "q")).await.unwrap() else {
         panic!("new");
     };
     let conversation = generation.conversation_id;
@@ -108,7 +93,7 @@ async fn messages_at_one_head_become_one_line(store: Store) {
                 parent: Parent::Head,
                 content: n.to_string(),
             },
-            ..first(enzo.id)
+            ..opening(enzo.id, "q")
         })
     };
     for outcome in store.race("conversations", (0..MANY).map(next)).await {
@@ -145,7 +130,7 @@ async fn ends_and_deletions_do_not_hold_each_other_up(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
     for round in 0..8 {
-        let Begun::New { generation, .. } = db.begin(first(enzo.id)).await.unwrap() else {
+        let Begun::New { generation, .. } = db.begin(opening(enzo.id, "q")).await.unwrap() else {
             panic!("new");
         };
         let conversation = generation.conversation_id;
@@ -160,7 +145,7 @@ async fn ends_and_deletions_do_not_hold_each_other_up(store: Store) {
                 parent: Parent::Head,
                 content: "q2".into(),
             },
-            ..first(enzo.id)
+            ..opening(enzo.id, "q")
         });
         let (finished, deleted, begun) = tokio::join!(
             db.finish(&generation, "a", &outcome, NOW),
@@ -184,7 +169,7 @@ async fn ends_and_deletions_do_not_hold_each_other_up(store: Store) {
 async fn one_claim_wins(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
-    let Begun::New { generation, .. } = db.begin(first(enzo.id)).await.unwrap() else {
+    let Begun::New { generation, .. } = db.begin(opening(enzo.id, "q")).await.unwrap() else {
         panic!("new");
     };
     let claim = |_| db.claim(generation.id, generation.epoch, InstanceId::new());
@@ -204,7 +189,7 @@ async fn the_list_version_of_one_instance_moves_with_the_writes_of_another() {
     let enzo = user(&here, "enzo@example.org").await;
     let version = async |db: &Db| db.conversations_version(enzo.id).await.unwrap();
     let before = version(&here).await;
-    there.begin(first(enzo.id)).await.unwrap();
+    there.begin(opening(enzo.id, "q")).await.unwrap();
     let after = version(&here).await;
     assert!(after > before, "{before} {after}");
     assert_eq!(version(&there).await, after);

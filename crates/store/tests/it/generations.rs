@@ -1,4 +1,4 @@
-use crate::{NOW, Store, at, on_both, user};
+use crate::{NOW, Store, at, on_both, opening, user};
 use jarvis_domain::{
     Generation, GenerationError, GenerationId, InstanceId, MessageId, Role, Status, Usage, UserId,
 };
@@ -22,20 +22,8 @@ fn key(digest: &str) -> RequestKey {
 
 fn begin(user: UserId, start: Start) -> Begin {
     Begin {
-        id: GenerationId::new(),
-        owner: InstanceId::new(),
-        user,
-        idempotency_key: None,
         start,
-        model: "smollm2:135m".into(),
-        now: NOW,
-    }
-}
-
-fn first(content: &str) -> Start {
-    Start::NewConversation {
-        title: "t".into(),
-        content: content.into(),
+        ..opening(user, "q")
     }
 }
 
@@ -66,7 +54,7 @@ fn done() -> Outcome {
 async fn branches_grow_from_any_message_and_are_read_root_first(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
-    let (one, question) = new(&db, begin(enzo.id, first("q1"))).await;
+    let (one, question) = new(&db, opening(enzo.id, "q1")).await;
     db.finish(&one, "a1", &done(), at(2_000_000)).await.unwrap();
     let conversation = one.conversation_id;
     let (two, _) = new(
@@ -157,7 +145,7 @@ async fn one_key_begins_one_generation_however_often_it_comes(store: Store) {
     );
     let keyed = |user| Begin {
         idempotency_key: Some(key("q")),
-        ..begin(user, first("q"))
+        ..opening(user, "q")
     };
     let (one, two) = tokio::join!(db.begin(keyed(enzo.id)), db.begin(keyed(enzo.id)));
     let (generation, message_id) = match (one.unwrap(), two.unwrap()) {
@@ -201,7 +189,7 @@ async fn one_key_begins_one_generation_however_often_it_comes(store: Store) {
     );
     let other = Begin {
         idempotency_key: Some(key("r")),
-        ..begin(enzo.id, first("r"))
+        ..opening(enzo.id, "r")
     };
     assert_eq!(db.begin(other).await.unwrap(), Begun::KeyReused);
     assert_eq!(
@@ -223,8 +211,8 @@ async fn foreign_places_are_absent_and_answers_are_not_answered_again(store: Sto
         user(&db, "enzo@example.org").await,
         user(&db, "eve@example.org").await,
     );
-    let (mine, question) = new(&db, begin(enzo.id, first("q"))).await;
-    let (hers, _) = new(&db, begin(eve.id, first("q"))).await;
+    let (mine, question) = new(&db, opening(enzo.id, "q")).await;
+    let (hers, _) = new(&db, opening(eve.id, "q")).await;
     let conversation = mine.conversation_id;
     for start in [
         Start::Message {
@@ -265,7 +253,7 @@ async fn foreign_places_are_absent_and_answers_are_not_answered_again(store: Sto
 async fn a_late_owner_is_refused_and_an_end_is_final(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
-    let (old, _) = new(&db, begin(enzo.id, first("q"))).await;
+    let (old, _) = new(&db, opening(enzo.id, "q")).await;
     db.mark_running(old.id, old.epoch).await.unwrap();
     assert_eq!(db.unfinished().await.unwrap().len(), 1);
     let me = InstanceId::new();
@@ -320,7 +308,7 @@ async fn a_deleted_conversation_takes_everything_with_it(store: Store) {
     let enzo = user(&db, "enzo@example.org").await;
     let keyed = Begin {
         idempotency_key: Some(key("q")),
-        ..begin(enzo.id, first("q"))
+        ..opening(enzo.id, "q")
     };
     let (generation, _) = new(&db, keyed.clone()).await;
     assert!(
@@ -343,7 +331,7 @@ async fn a_deleted_conversation_takes_everything_with_it(store: Store) {
 async fn a_long_branch_can_be_read_and_deleted(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
-    let (first, _) = new(&db, begin(enzo.id, first("q"))).await;
+    let (first, _) = new(&db, opening(enzo.id, "q")).await;
     let conversation = first.conversation_id;
     let mut last = first;
     for n in 0..750 {

@@ -1,11 +1,11 @@
 //! Who makes which answer: leases, claims, checkpoints, and what is refused.
 
-use crate::{NOW, Store, on_both, user};
+use crate::{NOW, Store, on_both, opening, user};
 use jarvis_domain::{
     Generation, GenerationId, InstanceId, Status,
     durable::{Bases, Keep, Kept, Path, Rules},
 };
-use jarvis_store::{Begin, Begun, Checkpoint, Db, Outcome, Start, StoreError};
+use jarvis_store::{Begin, Begun, Checkpoint, Db, Outcome, StoreError};
 use std::time::Duration;
 
 on_both![
@@ -28,16 +28,8 @@ async fn begin(db: &Db, owner: InstanceId) -> Generation {
     let email = format!("{}@example.org", GenerationId::new());
     let user = user(db, &email).await;
     let begin = Begin {
-        id: GenerationId::new(),
         owner,
-        user: user.id,
-        idempotency_key: None,
-        start: Start::NewConversation {
-            title: "t".into(),
-            content: "q".into(),
-        },
-        model: "m".into(),
-        now: NOW,
+        ..opening(user.id, "q")
     };
     match db.begin(begin).await.unwrap() {
         Begun::New { generation, .. } => generation,

@@ -13,8 +13,10 @@ mod sessions;
 mod texts;
 
 use futures_util::future::join_all;
-use jarvis_domain::{Timestamp, User, UserId};
-use jarvis_store::{Db, DbOptions, Grant, Host, Location, NewUser, PostgresOptions, Registered};
+use jarvis_domain::{GenerationId, InstanceId, Timestamp, User, UserId};
+use jarvis_store::{
+    Begin, Db, DbOptions, Grant, Host, Location, NewUser, PostgresOptions, Registered, Start,
+};
 use jarvis_testkit::services::{PATIENCE, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, postgres::PgConnectOptions, query_scalar, raw_sql};
 use tempfile::TempDir;
@@ -162,5 +164,21 @@ pub(crate) async fn user(db: &Db, email: &str) -> User {
     match db.register(new_user(email), Grant::Open).await.unwrap() {
         Registered::Made(user) => user,
         other => panic!("{other:?}"),
+    }
+}
+
+/// What begins a conversation.
+pub(crate) fn opening(user: UserId, content: &str) -> Begin {
+    Begin {
+        id: GenerationId::new(),
+        owner: InstanceId::new(),
+        user,
+        idempotency_key: None,
+        start: Start::NewConversation {
+            title: "t".into(),
+            content: content.into(),
+        },
+        model: "smollm2:135m".into(),
+        now: NOW,
     }
 }

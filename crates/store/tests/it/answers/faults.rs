@@ -1,7 +1,7 @@
 //! A master of the cluster that holds an answer dies, is stopped, comes back, comes back with less.
 
 use super::{
-    done, drain, instances,
+    Instances, done, drain, instances,
     streams::{begin, key},
 };
 use crate::redis::until;
@@ -28,6 +28,15 @@ async fn return_to_log(writer: &mut AnswerWriter, sql: &mut String) {
     assert!(!writer.is_away());
 }
 
+/// A cluster, two instances on it, and an answer with the master that holds it.
+async fn one_answer() -> (RedisCluster, Instances, GenerationId, usize) {
+    let cluster = block_in_place(RedisCluster::start);
+    let world = instances(&cluster).await;
+    let id = GenerationId::new();
+    let node = cluster.master_of(&key(&world.prefix, id));
+    (cluster, world, id, node)
+}
+
 /// An answer that another master than `node` holds.
 fn elsewhere(cluster: &RedisCluster, prefix: &str, node: usize) -> GenerationId {
     let fitting = |id: &GenerationId| cluster.master_of(&key(prefix, *id)) != node;
@@ -49,10 +58,7 @@ async fn text_of(log: &AnswerLog, id: GenerationId, epoch: Epoch) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_master_degrades_its_answers_alone_and_they_recover() {
-    let mut cluster = block_in_place(RedisCluster::start);
-    let world = instances(&cluster).await;
-    let id = GenerationId::new();
-    let node = cluster.master_of(&key(&world.prefix, id));
+    let (mut cluster, world, id, node) = one_answer().await;
     let unhurt = elsewhere(&cluster, &world.prefix, node);
     let mut writer = begin(&world.one, id).await;
     let mut other = begin(&world.one, unhurt).await;
@@ -114,10 +120,7 @@ async fn a_killed_master_degrades_its_answers_alone_and_they_recover() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_stands_still_is_away_until_it_goes_on() {
-    let mut cluster = block_in_place(RedisCluster::start);
-    let world = instances(&cluster).await;
-    let id = GenerationId::new();
-    let node = cluster.master_of(&key(&world.prefix, id));
+    let (mut cluster, world, id, node) = one_answer().await;
     let mut writer = begin(&world.one, id).await;
     writer.append("one ", 1).await.unwrap();
     cluster.pause(node);
@@ -162,10 +165,7 @@ async fn what_was_acknowledged_survives_a_restart_of_the_whole_cluster() {
 /// As a power cut leaves it: the master comes back with less than it had acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_comes_back_with_less_is_noticed_and_given_the_rest() {
-    let mut cluster = block_in_place(RedisCluster::start);
-    let world = instances(&cluster).await;
-    let id = GenerationId::new();
-    let node = cluster.master_of(&key(&world.prefix, id));
+    let (mut cluster, world, id, node) = one_answer().await;
     let mut writer = begin(&world.one, id).await;
     writer.append("one ", 1).await.unwrap();
     let files = cluster.directory(node).join("appendonlydir");
