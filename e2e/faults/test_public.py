@@ -3,11 +3,13 @@
 import json
 import re
 import socket
+import sqlite3
 from pathlib import Path
 
 import httpx
 
 from support.api import PASSWORD, Account
+from support.jarvis import wait_for
 
 ADMIN = ["/metrics", "/health/live", "/health/ready"]
 
@@ -34,6 +36,22 @@ def test_metrics_are_well_formed_and_move(serve, account):
     for _ in range(3):
         account.get("/me")
     assert requests() >= before + 3
+
+
+def test_what_an_answer_cost_is_kept_with_its_node(servers, counting):
+    node = counting(last=30)
+    server = servers.start("serve", "--no-engine", "--node", node.url, models=False)
+    account = Account(server)
+    accepted = account.ask("Count.")
+    usage = account.ended(accepted["generation_id"])["usage"]
+
+    def kept():
+        text = "SELECT node, status, prompt_tokens, completion_tokens FROM series_answers WHERE generation_id = ?"
+        with sqlite3.connect(server.data / "jarvis.db") as db:
+            return db.execute(text, [accepted["generation_id"]]).fetchall()
+
+    row, = wait_for(kept, "the answer's point")
+    assert row == (node.url.removeprefix("http://"), "done", usage["prompt_tokens"], usage["completion_tokens"])
 
 
 def test_a_listener_for_others_wants_the_setup_token(servers):

@@ -187,12 +187,20 @@ pub(crate) fn generation_started() {
 }
 
 /// Counts an answer whose end has been kept, and records what it cost. Never waits.
-pub(crate) fn generation_ended(app: &App, generation: &Generation, outcome: &Outcome) {
+pub(crate) fn generation_ended(
+    app: &App,
+    generation: &Generation,
+    outcome: &Outcome,
+    node: Option<String>,
+) {
     let status = outcome.status;
     counter!("jarvis_generations_ended_total", "status" => status.as_str()).increment(1);
     if let Some(series) = &app.options.series {
         let usage = outcome.usage.as_ref();
-        series.record(AnswerPoint::of(generation, status, usage, app.clock.now()));
+        series.record(AnswerPoint {
+            node,
+            ..AnswerPoint::of(generation, status, usage, app.clock.now())
+        });
     }
 }
 

@@ -59,6 +59,8 @@ pub enum ChatEvent {
         prompt_tokens: u64,
         /// Tokens of the whole answer, however many nodes have made it: [`ChatTurn::tokens_so_far`] included.
         completion_tokens: u64,
+        /// The node that made its end; empty where it ended with what another one had made.
+        node: String,
     },
 }
 
@@ -273,6 +275,7 @@ impl Reading {
                 self.end = Some(ChatEvent::Done {
                     prompt_tokens: figures.prompt_eval_count,
                     completion_tokens: figures.eval_count,
+                    node: self.body.node().to_owned(),
                 });
                 break;
             }

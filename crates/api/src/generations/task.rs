@@ -68,11 +68,13 @@ async fn carry_out(
         Course::Make => make(app, generation, hand, entry).await,
         Course::Break(error) => {
             let ending = Ending::Broken(error);
-            conclude(app, generation, hand, ending, entry, None).await;
+            conclude(app, generation, hand, ending, entry, Made::default()).await;
         }
         Course::Settle(outcome) => match settled(app, &mut hand, entry).await {
-            None => settle(app, generation, hand, outcome, entry).await,
-            Some(ending) => conclude(app, generation, hand, ending, entry, None).await,
+            None => settle(app, generation, hand, outcome, entry, None).await,
+            Some(ending) => {
+                conclude(app, generation, hand, ending, entry, Made::default()).await;
+            }
         },
     }
 }
@@ -85,17 +87,13 @@ async fn make(app: &App, generation: &Generation, hand: Hand, entry: &Entry) {
         hand,
         entry,
         shown: false,
-        first_token_ms: None,
+        made: Made::default(),
     };
     // Caught here, where the writer is still held: whoever follows the answer is told how it ended, once, by its only writer.
     let ending = AssertUnwindSafe(maker.make()).catch_unwind().await;
     let ending = ending.unwrap_or_else(|_| Ending::Broken(panicked(generation)));
-    let Maker {
-        hand,
-        first_token_ms,
-        ..
-    } = maker;
-    conclude(app, generation, hand, ending, entry, first_token_ms).await;
+    let Maker { hand, made, .. } = maker;
+    conclude(app, generation, hand, ending, entry, made).await;
 }
 
 /// Without a log nothing may be shown: the answer fails before it begins.
@@ -173,7 +171,16 @@ struct Maker<'a> {
     entry: &'a Entry,
     /// Whether this owner has shown anything.
     shown: bool,
+    made: Made,
+}
+
+/// What is known of the making.
+#[derive(Default)]
+struct Made {
+    /// From acceptance to the first character.
     first_token_ms: Option<u64>,
+    /// The node that made the end.
+    node: Option<String>,
 }
 
 impl Maker<'_> {
@@ -245,8 +252,9 @@ impl Maker<'_> {
                 Some(Ok(ChatEvent::Done {
                     prompt_tokens,
                     completion_tokens,
-                    ..
+                    node,
                 })) => {
+                    self.made.node = (!node.is_empty()).then_some(node);
                     return Ok(Ending::Done {
                         prompt_tokens,
                         completion_tokens,
@@ -293,7 +301,7 @@ impl Maker<'_> {
         // The first character of an answer that goes on was an earlier owner's.
         if first {
             let waited = self.app.clock.now().since(self.generation.created_at);
-            self.first_token_ms = Some(millis(waited));
+            self.made.first_token_ms = Some(millis(waited));
             meter::first_character(waited);
         }
         // Checkpoints say so too.
@@ -409,7 +417,7 @@ async fn conclude(
     mut hand: Hand,
     mut ending: Ending,
     entry: &Entry,
-    first_token_ms: Option<u64>,
+    made: Made,
 ) {
     let mut here = !matches!(ending, Ending::HandedOver | Ending::Lost);
     if here && let Some(other) = settled(app, &mut hand, entry).await {
@@ -420,7 +428,7 @@ async fn conclude(
         hand.leave().await;
     }
     let text = hand.text();
-    let outcome = outcome(app, generation, &text, ending, first_token_ms);
+    let outcome = outcome(app, generation, &text, ending, made.first_token_ms);
     if !here {
         return leave(app, generation, hand, outcome).await;
     }
@@ -430,16 +438,17 @@ async fn conclude(
             "how an answer ended could not be written down; it is lost if the server dies before the store takes it"
         );
     }
-    settle(app, generation, hand, outcome, entry).await;
+    settle(app, generation, hand, outcome, entry, made.node).await;
 }
 
-/// Commits a decided end, then shows it.
+/// Commits a decided end, which `node` made if that is known, then shows it.
 async fn settle(
     app: &App,
     generation: &Generation,
     mut hand: Hand,
     outcome: Outcome,
     entry: &Entry,
+    node: Option<String>,
 ) {
     let text = hand.text();
     let mut told = false;
@@ -478,7 +487,7 @@ async fn settle(
             () = sleep(KEEP_PAUSE) => {}
         }
     }
-    meter::generation_ended(app, generation, &outcome);
+    meter::generation_ended(app, generation, &outcome, node);
     close(generation, hand, outcome).await;
 }
 

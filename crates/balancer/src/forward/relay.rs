@@ -6,6 +6,7 @@ use crate::{
     ask::Ask,
     dispatch::{Lease, Wanted},
     forward::go_on::{Gone, WentOn},
+    node::Node,
     policy::Outcome,
     resume::{Cause, End, Spent, Splice, Transcript},
     shared::Shared,
@@ -46,6 +47,8 @@ pub(crate) struct Relay {
     before: u64,
     counted: u64,
     tried: Vec<u64>,
+    /// The last of them.
+    node: Option<Arc<Node>>,
     silence: Silence,
     /// The longest silence between two pieces.
     gap: Option<Duration>,
@@ -85,6 +88,7 @@ impl Relay {
             shared: Arc::clone(shared),
             ask: Arc::clone(ask),
             tried: vec![lease.node.id],
+            node: Some(Arc::clone(&lease.node)),
             state: State::Reading(Box::new(Reading {
                 lease,
                 body,
@@ -111,6 +115,7 @@ impl Relay {
             shared: Arc::clone(shared),
             ask: Arc::clone(ask),
             tried: Vec::new(),
+            node: None,
             state: State::Done,
             before: transcript.tokens_used(),
             counted: transcript.tokens_used(),
@@ -130,6 +135,11 @@ impl Relay {
             .map_or(self.counted, Transcript::tokens_used)
     }
 
+    /// The name of the node that answers, or was the last to.
+    pub(crate) fn node(&self) -> &str {
+        self.node.as_ref().map_or("", |node| &node.name)
+    }
+
     fn adopt(&mut self, went_on: WentOn) {
         self.silence.broken();
         self.state = match went_on {
@@ -139,6 +149,7 @@ impl Relay {
                 splice,
             } => {
                 self.tried.push(lease.node.id);
+                self.node = Some(Arc::clone(&lease.node));
                 State::Reading(Box::new(Reading {
                     lease: *lease,
                     body,

@@ -14,10 +14,13 @@ use tokio::{
     sync::Notify,
 };
 
-const END: ChatEvent = ChatEvent::Done {
-    prompt_tokens: 7,
-    completion_tokens: 3,
-};
+fn whole_at(node: &str) -> ChatEvent {
+    ChatEvent::Done {
+        prompt_tokens: 7,
+        completion_tokens: 3,
+        node: node.into(),
+    }
+}
 
 fn said(text: &str, tokens: u64) -> ChatEvent {
     ChatEvent::Text {
@@ -45,7 +48,7 @@ async fn records_that_came_together_go_out_together() {
         .map(Result::unwrap)
         .collect()
         .await;
-    assert_eq!(events, [said("Bonjour", 2), END]);
+    assert_eq!(events, [said("Bonjour", 2), whole_at("n")]);
 }
 
 #[tokio::test]
@@ -54,7 +57,7 @@ async fn a_node_that_breaks_before_the_first_text_is_replaced_unseen() {
     let whole = Fake::new(vec![text("Bonjour"), done()]);
     let started = start(vec![broken.spec("a"), whole.spec("b")]);
     assert!(
-        matches!(drain(started.balancer.chat(turn("m"))).await, (text, events, None) if text == "Bonjour" && events == [END])
+        matches!(drain(started.balancer.chat(turn("m"))).await, (text, events, None) if text == "Bonjour" && events == [whole_at("b")])
     );
     assert_eq!(
         (
@@ -234,7 +237,7 @@ async fn a_caller_that_leaves_frees_the_node_and_lets_the_next_one_in() {
         ChatEvent::Text { .. }
     ));
     gate.notify_one();
-    assert_eq!(third.next().await.unwrap().unwrap(), END);
+    assert_eq!(third.next().await.unwrap().unwrap(), whole_at("a"));
 }
 
 #[tokio::test]
@@ -292,6 +295,7 @@ async fn the_figures_of_a_continued_answer_are_those_of_all_of_it() {
         let end = ChatEvent::Done {
             prompt_tokens: prompt,
             completion_tokens: counted,
+            node: "a".into(),
         };
         assert_eq!(events.last(), Some(&end));
         let told = events.iter().rev().find_map(|event| match event {
@@ -354,7 +358,7 @@ async fn bytes_may_arrive_one_by_one() {
         () = serve => unreachable!(),
         (text, events, error) = async { drain(started.balancer.chat(turn("m"))).await } => {
             assert!(error.is_none(), "{error:?}");
-            assert_eq!((text.as_str(), events.as_slice()), ("été 漢🙂", [END].as_slice()));
+            assert_eq!((text.as_str(), events.as_slice()), ("été 漢🙂", [whole_at("slow")].as_slice()));
         }
     }
 }

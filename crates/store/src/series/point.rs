@@ -38,7 +38,7 @@ pub struct AnswerPoint {
 }
 
 impl AnswerPoint {
-    /// The point of a generation that ended at `at` with `status` and the usage it carries, if it does.
+    /// The point of a generation that ended at `at` with `status` and the usage it carries, if it does, at no known node.
     #[must_use]
     pub fn of(
         generation: &Generation,
