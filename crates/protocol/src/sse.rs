@@ -25,8 +25,8 @@ impl Event {
         }
     }
 
-    /// The bytes on the wire, blank line included. Newlines in `event` and `id` are dropped, so that no
-    /// value can forge a field.
+    /// The bytes on the wire, blank line included. Newlines in `event` and `id` are dropped, and `data` is
+    /// cut at all three line endings, so that no value can forge a field or an event.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.data.len() + 32);
         if !self.event.is_empty() {
@@ -35,14 +35,26 @@ impl Event {
         if let Some(id) = &self.id {
             field(&mut out, "id", id);
         }
-        for line in self.data.split('\n') {
+        let mut rest = Some(self.data.as_str());
+        while let Some(text) = rest {
+            let line;
+            (line, rest) = first_line(text);
             out.put_slice(b"data: ");
-            out.put_slice(line.trim_end_matches('\r').as_bytes());
+            out.put_slice(line.as_bytes());
             out.put_u8(b'\n');
         }
         out.put_u8(b'\n');
         out.freeze()
     }
+}
+
+/// The text up to its first line end, and what follows that: `\r\n` is one end, `\r` alone another.
+fn first_line(text: &str) -> (&str, Option<&str>) {
+    let Some(end) = memchr2(b'\n', b'\r', text.as_bytes()) else {
+        return (text, None);
+    };
+    let (line, rest) = text.split_at(end);
+    (line, rest.strip_prefix("\r\n").or_else(|| rest.get(1..)))
 }
 
 fn field(out: &mut BytesMut, name: &str, value: &str) {
@@ -54,7 +66,8 @@ fn field(out: &mut BytesMut, name: &str, value: &str) {
 
 /// Decodes events from chunks cut anywhere; lines may end in `\n`, `\r\n` or `\r`.
 ///
-/// Bytes that are not UTF-8 are replaced, as the standard asks. At most `max_event` bytes are kept.
+/// Bytes that are not UTF-8 are replaced, as the standard asks. At most `max_event` bytes of an event are
+/// kept, and as many of a line whose end is not seen yet.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -69,7 +82,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that refuses a line, or an event's data, of more than `max_event` bytes.
+    /// A decoder that refuses a line of more than `max_event` bytes, or an event whose values together are
+    /// longer than that.
     pub fn new(max_event: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
@@ -155,29 +169,34 @@ impl Decoder {
         };
         let value = String::from_utf8_lossy(value);
         match name {
-            b"data" => {
-                let before = self.data.as_ref().map_or(0, |data| data.len() + 1);
-                if before + value.len() > self.max_event {
-                    return Err(self.fail());
+            b"data" => match &mut self.data {
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(&value);
                 }
-                match &mut self.data {
-                    Some(data) => {
-                        data.push('\n');
-                        data.push_str(&value);
-                    }
-                    none => *none = Some(value.into_owned()),
-                }
-            }
+                none => *none = Some(value.into_owned()),
+            },
             b"event" => self.event = value.into_owned(),
             b"id" if !value.contains('\0') => self.id = Some(value.into_owned()),
             _ => {}
         }
+        if self.held() > self.max_event {
+            return Err(self.fail());
+        }
         Ok(())
+    }
+
+    /// Bytes of the event whose end is not seen yet.
+    fn held(&self) -> usize {
+        let optional = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+        self.event.len() + optional(&self.id) + optional(&self.data)
     }
 
     fn fail(&mut self) -> DecodeError {
         self.failed = true;
         self.buffer = BytesMut::new();
+        self.event = String::new();
+        self.id = None;
         self.data = None;
         self.too_long()
     }
@@ -246,6 +265,20 @@ mod tests {
         assert_eq!(decoded[0].event, "adata: forged");
         assert_eq!(decoded[0].id.as_deref(), Some("12"));
         assert_eq!(decoded[0].data, "x");
+    }
+
+    #[test]
+    fn data_cannot_forge_an_event() {
+        let event = Event::data("a\r\rdata: forged\r\n\rid: 1\r");
+        let decoded = decode(&[&event.encode()], 100).unwrap();
+        assert_eq!(decoded, [Event::data("a\n\ndata: forged\n\nid: 1\n")]);
+    }
+
+    #[test]
+    fn names_count_towards_the_limit() {
+        let stream = b"event: 0123456789\nid: 0123456789\ndata: x\n\n";
+        assert!(decode(&[stream], 21).is_ok());
+        assert!(decode(&[stream], 20).is_err());
     }
 
     proptest! {
