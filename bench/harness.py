@@ -140,22 +140,25 @@ def server(command: Sequence[str | Path], port: int, folder: Path, environment: 
 
 
 @contextlib.contextmanager
-def jarvis(binary: Path, data: Path, role: str = "serve", *flags: str) -> Iterator[Server]:
-    """A Jarvis on the data directory `data`."""
+def jarvis(binary: Path, data: Path, role: str = "serve", *flags: str,
+           settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A Jarvis on the data directory `data`, with further settings as `JARVIS_…` variables."""
     port = free_port()
     command = [binary.resolve(), role, "--data-dir", data, "--listen", f"127.0.0.1:{port}",
                "--admin-listen", f"127.0.0.1:{free_port()}", "--log", "warn", *flags]
-    with server(command, port, data, clean_environment()) as running:
+    with server(command, port, data, clean_environment() | dict(settings or {})) as running:
         yield running
 
 
 @contextlib.contextmanager
-def fastapi(python: Path, folder: Path) -> Iterator[Server]:
-    """The peer of the backend: FastAPI on uvicorn, one process."""
+def fastapi(python: Path, folder: Path, app: str = "fastapi_backend",
+            settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The peer of the backend: FastAPI on uvicorn, one process, over a SQLite file unless `settings` say otherwise."""
     port = free_port()
-    command = [python.absolute(), "-m", "uvicorn", "--app-dir", BENCH / "peers", "fastapi_backend:app", "--port", str(port),
+    command = [python.absolute(), "-m", "uvicorn", "--app-dir", BENCH / "peers", f"{app}:app", "--port", str(port),
                "--loop", "uvloop", "--http", "httptools", "--log-level", "error"]
-    with server(command, port, folder, {**os.environ, "PEER_DB": str(folder / "peer.db")}) as running:
+    environment = {**os.environ, **(settings or {"PEER_DB": str(folder / "peer.db")})}
+    with server(command, port, folder, environment) as running:
         running.wait_healthy("/token")
         yield running
 

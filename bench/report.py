@@ -7,7 +7,7 @@ from pathlib import Path
 
 import harness
 
-ORDER = ("start", "engine", "conversations", "websockets", "balancer")
+ORDER = ("start", "engine", "conversations", "websockets", "balancer", "postgres", "chunks")
 TARGET = harness.ROOT / "docs" / "benchmarks.md"
 HEAD = """# Measurements
 

@@ -1,6 +1,6 @@
-//! The real services of the tests, for tests in other languages: `services patroni:2 redis` starts what is named, prints one line of
-//! JSON that says where it is, then obeys lines such as `redis kill9 1`, each answered by `ok …` or `no …`. Everything ends with
-//! the standard input.
+//! The real services of the tests, for tests and measurements in other languages: `services patroni:2 redis` starts what is named,
+//! prints one line of JSON that says where it is, then obeys lines such as `redis kill9 1`, each answered by `ok …` or `no …`.
+//! Everything ends with the standard input. `postgres:durable` is a server that flushes to the disk before it acknowledges.
 #![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
 
 use jarvis_testkit::services::{Patroni, Postgres, RedisCluster};
@@ -47,21 +47,24 @@ fn say(line: &str) {
 
 impl Services {
     fn start(&mut self, named: &str) -> (String, serde_json::Value) {
-        let (name, count) = named.split_once(':').unwrap_or((named, "2"));
-        let place = match name {
-            "postgres" => {
-                let server = self.postgres.insert(Postgres::start());
+        let (name, how) = named.split_once(':').unwrap_or((named, ""));
+        let place = match (name, how) {
+            ("postgres", "" | "durable") => {
+                let flush = if how.is_empty() { "off" } else { "on" };
+                let server = Postgres::with(&[("fsync", flush)]);
+                let server = self.postgres.insert(server);
                 json!({"url": server.url(&server.create_database()), "password": Postgres::PASSWORD})
             }
-            "patroni" => {
-                let cluster = self.patroni.insert(Patroni::start(count.parse().unwrap()));
+            ("patroni", nodes) => {
+                let nodes = if nodes.is_empty() { "2" } else { nodes };
+                let cluster = self.patroni.insert(Patroni::start(nodes.parse().unwrap()));
                 json!({"url": cluster.url(), "password": cluster.password()})
             }
-            "redis" => {
+            ("redis", "") => {
                 let cluster = self.redis.insert(RedisCluster::start());
                 json!({"nodes": cluster.nodes(), "password": RedisCluster::PASSWORD})
             }
-            other => panic!("there is no service `{other}`"),
+            _ => panic!("there is no service `{named}`"),
         };
         (name.to_owned(), place)
     }
@@ -77,6 +80,7 @@ impl Services {
                     "restart" => server.start_again(),
                     "pause" => server.pause(),
                     "resume" => server.resume(),
+                    "database" => return Some(server.url(&server.create_database())),
                     _ => return None,
                 }
                 Some(String::new())

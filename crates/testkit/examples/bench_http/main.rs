@@ -1,14 +1,17 @@
-//! The other two sides of a proxy under measurement (`bench/balancer.py`): nodes that cost next to nothing, and loads
-//! that wrk cannot make. One thread, HTTP/1.1 written by hand, so that the proxy is what is measured.
+//! The other two sides of what is measured (`bench/balancer.py`, `bench/chunks.py`): nodes that cost next to nothing, and loads
+//! that wrk cannot make. One thread, HTTP/1.1 and WebSockets written by hand, so that what lies between is what is measured.
 //!
 //! `bench_http ORDER`, where ORDER is one JSON object, see [`Order`]. Results are lines of JSON on standard output.
 
+mod answers;
 mod hold;
 mod node;
 mod rate;
 mod rendered;
 mod request;
 mod response;
+mod socket;
+mod stamped;
 mod streams;
 
 use serde::Deserialize;
@@ -30,6 +33,8 @@ enum Order {
     Rate(rate::Options),
     /// Keeps connections: idle, then with an answered request behind them, then with one that waits.
     Hold(hold::Options),
+    /// Asks questions of Jarvis and measures how long each chunk of the answers takes from the node to the reader.
+    Answers(answers::Options),
 }
 
 /// Where a load goes and what it asks for.
@@ -90,5 +95,6 @@ async fn main() -> Result<(), Failure> {
         Order::Streams(options) => streams::run(options).await,
         Order::Rate(options) => rate::run(options).await,
         Order::Hold(options) => hold::run(options).await,
+        Order::Answers(options) => answers::run(options).await,
     }
 }

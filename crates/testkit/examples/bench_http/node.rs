@@ -5,6 +5,7 @@ use crate::{
     rendered::{Dialect, Rendered, head},
     report,
     request::Request,
+    stamped,
 };
 use bytes::BytesMut;
 use serde::Deserialize;
@@ -109,10 +110,11 @@ impl Nodes {
         request: &Request,
         dialect: Dialect,
     ) -> Result<(), Failure> {
-        let rendered = self.rendered(
-            dialect,
-            request.member(b"\"model\"").ok_or("no model is named")?,
-        );
+        let model = request.member(b"\"model\"").ok_or("no model is named")?;
+        if let Some(plan) = stamped::Plan::of(model) {
+            return stamped::answer(stream, model, plan).await;
+        }
+        let rendered = self.rendered(dialect, model);
         let streamed = request
             .member(b"\"stream\"")
             .map_or(dialect == Dialect::Ollama, |value| value == "true");
@@ -181,7 +183,7 @@ async fn paced(stream: &mut TcpStream, rendered: &Rendered) -> Result<(), Failur
 }
 
 /// Waits for the next tick; an error where the client leaves before.
-async fn tick(stream: &TcpStream, ticks: &mut Interval) -> Result<(), Failure> {
+pub(crate) async fn tick(stream: &TcpStream, ticks: &mut Interval) -> Result<(), Failure> {
     loop {
         tokio::select! {
             _ = ticks.tick() => return Ok(()),
