@@ -171,7 +171,7 @@ impl Load {
         let offset = member(frame, r#""offset":"#, b',');
         let offset: usize = std::str::from_utf8(offset.unwrap_or_default())?.parse()?;
         let text = member(frame, r#""text":""#, b'"').unwrap_or_default();
-        if offset != *held || text.len() % STAMP != 0 {
+        if offset != *held || !text.len().is_multiple_of(STAMP) {
             return Err(format!("{held} bytes are held, and now: {}", frame.escape_ascii()).into());
         }
         *held += text.len();

@@ -13,6 +13,13 @@ const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
+/// The bit that says that a payload is masked.
+const MASKED: u8 = 0x80;
+/// Says that the length stands in the next two bytes.
+const TWO_BYTES: u8 = 126;
+/// The same of the next eight.
+const EIGHT_BYTES: u8 = 127;
+
 /// One socket, signed in.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -101,11 +108,11 @@ impl Socket {
             return Ok(None);
         };
         let (head, length) = match short {
-            126 => match self.buffer.get(2..4) {
+            TWO_BYTES => match self.buffer.get(2..4) {
                 Some(bytes) => (4, usize::from(u16::from_be_bytes(bytes.try_into()?))),
                 None => return Ok(None),
             },
-            127 => match self.buffer.get(2..10) {
+            EIGHT_BYTES => match self.buffer.get(2..10) {
                 Some(bytes) => (10, usize::try_from(u64::from_be_bytes(bytes.try_into()?))?),
                 None => return Ok(None),
             },
@@ -122,9 +129,9 @@ impl Socket {
     async fn frame(&mut self, kind: u8, payload: &[u8]) -> Result<(), Failure> {
         let mut bytes = vec![kind];
         match u16::try_from(payload.len())? {
-            length @ 0..126 => bytes.push(0x80 | u8::try_from(length)?),
+            length @ 0..126 => bytes.push(MASKED | u8::try_from(length)?),
             length => {
-                bytes.push(0x80 | 126);
+                bytes.push(MASKED | TWO_BYTES);
                 bytes.extend(length.to_be_bytes());
             }
         }
