@@ -4,6 +4,7 @@ use super::{
     Db, again,
     conn::{Conn, Tx},
     conversations,
+    dialect::sql,
     row::Row,
     value::args,
 };
@@ -120,13 +121,15 @@ impl Db {
     /// # Errors
     /// [`StoreError::Unsure`] if it may have begun: with a key, asking again tells.
     pub async fn begin(&self, begin: Begin) -> Result<Begun, StoreError> {
-        match again(|| self.try_begin(&begin)).await {
-            // The same key at the same moment: it is there now.
-            Err(StoreError::Taken) if begin.idempotency_key.is_some() => {
-                self.try_begin(&begin).await
-            }
-            outcome => outcome,
+        let outcome = again(|| self.try_begin(&begin)).await;
+        // The key is unique, and what was begun under it before comes before any refusal.
+        if let (Some(key), Ok(Begun::Absent) | Err(StoreError::Taken)) =
+            (&begin.idempotency_key, &outcome)
+            && let Some(before) = self.begun(begin.user, key).await?
+        {
+            return Ok(before);
         }
+        outcome
     }
 
     async fn try_begin(&self, begin: &Begin) -> Result<Begun, StoreError> {
@@ -232,14 +235,10 @@ impl Db {
 }
 
 async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
-    if let Some(key) = &begin.idempotency_key
-        && let Some(before) = begun_before(tx, begin.user, key).await?
-    {
-        return Ok(before);
-    }
-    let Some((conversation, message_id)) = place(tx, begin).await? else {
+    let Some(place) = place(tx, begin).await? else {
         return Ok(Begun::Absent);
     };
+    let (conversation, message_id) = (place.conversation, place.message);
     let generation = Generation {
         id: begin.id,
         conversation_id: conversation,
@@ -262,7 +261,10 @@ async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
         content: "",
         now: begin.now,
     };
-    answer.insert(tx).await?;
+    match place.question {
+        Some(question) => insert_both(tx, &question, &answer).await?,
+        None => insert_message(tx, &answer).await?,
+    }
     insert(tx, &generation, begin.owner).await?;
     let text = "UPDATE conversations SET head_message_id = $1, updated_at = $2 WHERE id = $3";
     let values = args![generation.message_id, begin.now, conversation];
@@ -278,11 +280,17 @@ async fn begin_in(tx: &mut Tx, begin: &Begin) -> Result<Begun, StoreError> {
     })
 }
 
-/// Puts the user's message in its place: the conversation and the message to answer, or `None` if the place is not there.
-async fn place(
-    tx: &mut Tx,
-    begin: &Begin,
-) -> Result<Option<(ConversationId, MessageId)>, StoreError> {
+/// What an answer stands after.
+struct Place<'a> {
+    conversation: ConversationId,
+    /// The user's message.
+    message: MessageId,
+    /// The same, if it is not there yet.
+    question: Option<NewMessage<'a>>,
+}
+
+/// Finds or makes the conversation and the message to answer; `None` if the place is not there.
+async fn place<'a>(tx: &mut Tx, begin: &'a Begin) -> Result<Option<Place<'a>>, StoreError> {
     let (conversation, parent, content) = match &begin.start {
         Start::NewConversation { title, content } => {
             let conversation = Conversation {
@@ -321,10 +329,14 @@ async fn place(
         } => {
             let mine = hold(tx, begin, *conversation).await?.is_some();
             let question = mine && role_of(tx, *conversation, *message).await? == Some(Role::User);
-            return Ok(question.then_some((*conversation, *message)));
+            return Ok(question.then_some(Place {
+                conversation: *conversation,
+                message: *message,
+                question: None,
+            }));
         }
     };
-    let message = NewMessage {
+    let question = NewMessage {
         id: MessageId::new(),
         conversation,
         parent,
@@ -332,8 +344,11 @@ async fn place(
         content,
         now: begin.now,
     };
-    message.insert(tx).await?;
-    Ok(Some((conversation, message.id)))
+    Ok(Some(Place {
+        conversation,
+        message: question.id,
+        question: Some(question),
+    }))
 }
 
 /// The newest message of this user's conversation, if there is such a conversation, which stays as it is until the transaction ends:
@@ -343,8 +358,11 @@ async fn hold(
     begin: &Begin,
     conversation: ConversationId,
 ) -> Result<Option<Option<MessageId>>, StoreError> {
-    let text = "UPDATE conversations SET updated_at = $1 WHERE id = $2 AND user_id = $3 RETURNING head_message_id";
-    let values = args![begin.now, conversation, begin.user];
+    let text = sql![
+        "SELECT head_message_id FROM conversations WHERE id = $1 AND user_id = $2",
+        for_update
+    ];
+    let values = args![conversation, begin.user];
     let row = tx.fetch_optional("hold_conversation", text, values).await?;
     row.map(|row| row.parsed_or_null("head_message_id"))
         .transpose()
@@ -397,21 +415,45 @@ struct NewMessage<'a> {
     now: Timestamp,
 }
 
-impl NewMessage<'_> {
-    async fn insert(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        let text = "INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
-        let role = self.role.as_str();
-        let values = args![
-            self.id,
-            self.conversation,
-            self.parent,
-            role,
-            self.content,
-            self.now
-        ];
-        tx.execute("insert_message", text, values).await?;
-        Ok(())
-    }
+async fn insert_message(tx: &mut Tx, one: &NewMessage<'_>) -> Result<(), StoreError> {
+    let text = "INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    let role = one.role.as_str();
+    let values = args![
+        one.id,
+        one.conversation,
+        one.parent,
+        role,
+        one.content,
+        one.now
+    ];
+    tx.execute("insert_message", text, values).await?;
+    Ok(())
+}
+
+/// Two at once: on a server each statement is a way there and back.
+async fn insert_both(
+    tx: &mut Tx,
+    one: &NewMessage<'_>,
+    two: &NewMessage<'_>,
+) -> Result<(), StoreError> {
+    let text = "INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at) VALUES ($1, $2, $3, $4, $5, $6), ($7, $8, $9, $10, $11, $12)";
+    let roles = (one.role.as_str(), two.role.as_str());
+    let values = args![
+        one.id,
+        one.conversation,
+        one.parent,
+        roles.0,
+        one.content,
+        one.now,
+        two.id,
+        two.conversation,
+        two.parent,
+        roles.1,
+        two.content,
+        two.now,
+    ];
+    tx.execute("insert_messages", text, values).await?;
+    Ok(())
 }
 
 async fn insert(tx: &mut Tx, generation: &Generation, owner: InstanceId) -> Result<(), StoreError> {
