@@ -182,6 +182,7 @@ impl Hand {
     /// Does the next thing that is due; waits for it if need be. Cancel safe.
     async fn step(&mut self) -> Result<(), Halt> {
         let Some(owner) = &mut self.owner else {
+            self.writer.tend().await;
             return pending().await;
         };
         let now = self.born.elapsed();

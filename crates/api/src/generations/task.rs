@@ -15,7 +15,7 @@ use jarvis_balancer::{Caller, ChatError, ChatEvent, ChatStream, ChatTurn};
 use jarvis_domain::{Generation, GenerationError, Outcome, Status, Usage, sentence};
 use jarvis_protocol::ollama;
 use jarvis_store::{LogError, QueuePlace, StoreError};
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 use tokio::time::sleep;
 
 /// Between two tries to keep an end that the store did not take.
@@ -224,13 +224,15 @@ impl Maker<'_> {
             caller: Caller::user(&self.generation.user_id),
         });
         let mut next = None;
+        // Once for all parts: each of these that begins anew takes its place in three queues.
+        let mut called_off = pin!(called_off(self.app, self.entry));
         loop {
             let event = if let Some(event) = next.take() {
                 event
             } else {
                 tokio::select! {
                     biased;
-                    ending = called_off(self.app, self.entry) => return Ok(ending),
+                    ending = &mut called_off => return Ok(ending),
                     event = stream.next() => event,
                     halt = self.hand.tend() => return Ok(halt.into()),
                 }

@@ -18,6 +18,7 @@ use crate::{
 };
 use hyper::upgrade::OnUpgrade;
 use jarvis_domain::{Generation, GenerationId, durable::Reader};
+use std::pin::pin;
 use tokio::{
     sync::broadcast::error::RecvError,
     time::{Instant, sleep_until, timeout},
@@ -119,8 +120,19 @@ impl Session {
     }
 
     async fn run(mut self, wire: &mut Wire) -> Closed {
+        let stopping = self.app.stopping.clone();
+        // These are kept from one event to the next: who begins to wait anew takes a place in a queue that all sockets share.
+        let mut stopping = pin!(stopping.cancelled());
+        let mut alarm = pin!(sleep_until(self.due()));
         loop {
-            let woken = self.wait(wire).await;
+            if alarm.deadline() != self.due() {
+                alarm.as_mut().reset(self.due());
+            }
+            let woken = tokio::select! {
+                woken = self.wait(wire) => woken,
+                () = &mut alarm => Woken::Clock,
+                () = &mut stopping => Woken::Stopping,
+            };
             let step = match woken {
                 Woken::Read(Ok(text)) => {
                     self.heard = Instant::now();
@@ -142,14 +154,16 @@ impl Session {
         }
     }
 
+    /// When the clock is to be looked at.
+    fn due(&self) -> Instant {
+        self.next_ping.min(self.expires)
+    }
+
     async fn wait(&mut self, wire: &mut Wire) -> Woken {
-        let alarm = self.next_ping.min(self.expires);
         tokio::select! {
             read = wire.read() => Woken::Read(read),
             notice = self.listener.notices.recv() => Woken::Noticed(notice),
             event = self.followed.next() => Woken::Event(event),
-            () = sleep_until(alarm) => Woken::Clock,
-            () = self.app.stopping.cancelled() => Woken::Stopping,
         }
     }
 

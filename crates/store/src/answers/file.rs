@@ -4,8 +4,8 @@
 //! `write(2)` is the acknowledgement. What it has taken survives the death of this process (`kill -9` included); a power cut
 //! may take what the kernel had not yet put on the disk, unless every append is pressed onto it.
 //!
-//! Beside the text lies how many tokens it has (`<id>.tokens`, eight bytes, little endian): written after the text, so that a
-//! death in between costs the last part's tokens and no text.
+//! Beside the text lies how many tokens it has (`<id>.tokens`, eight bytes, little endian): written after the text, soon
+//! ([`NOTE`]), so that a death in between costs the last parts' tokens and no text.
 //!
 //! And, once it is decided, how the answer ended (`<id>.end`, JSON, there whole or not at all).
 
@@ -17,7 +17,13 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
+use tokio::time::{Instant, sleep_until};
+
+/// How long a count of tokens may wait to be noted: that is a call of the kernel, a tenth of what a part of an answer costs in
+/// all.
+const NOTE: Duration = Duration::from_millis(250);
 
 /// A directory of answers.
 #[derive(Debug)]
@@ -63,6 +69,8 @@ impl Files {
             id,
             file,
             count: None,
+            tokens,
+            due: None,
             files: Arc::clone(self),
         };
         writer.cut(text.len())?;
@@ -134,6 +142,9 @@ pub(super) struct FileWriter {
     file: File,
     /// Opened with the first count.
     count: Option<File>,
+    tokens: u64,
+    /// When they are to be noted, if they are not.
+    due: Option<Instant>,
     files: Arc<Files>,
 }
 
@@ -161,8 +172,30 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Notes how many tokens the text has, for the next owner.
-    pub(super) fn note_tokens(&mut self, tokens: u64) -> Result<(), LogError> {
+    /// The text has so many tokens: to be noted for the next owner.
+    pub(super) fn count(&mut self, tokens: u64) {
+        if self.tokens != tokens {
+            self.tokens = tokens;
+            self.due.get_or_insert_with(|| Instant::now() + NOTE);
+        }
+    }
+
+    /// Notes the count when it is time, if it is not noted. Cancel safe.
+    pub(super) async fn tend(&mut self) {
+        if let Some(due) = self.due {
+            sleep_until(due).await;
+            self.note();
+        }
+    }
+
+    /// Notes the count, if it is not noted. One that cannot be makes a later owner count too little, no more.
+    pub(super) fn note(&mut self) {
+        if self.due.take().is_some() {
+            let _ = self.write_count();
+        }
+    }
+
+    fn write_count(&mut self) -> io::Result<()> {
         let file = match &mut self.count {
             Some(file) => file,
             none => {
@@ -175,7 +208,7 @@ impl FileWriter {
                 none.insert(file)
             }
         };
-        Ok(file.write_all_at(&tokens.to_le_bytes(), 0)?)
+        file.write_all_at(&self.tokens.to_le_bytes(), 0)
     }
 
     pub(super) fn decide(&self, outcome: &Outcome) -> Result<(), LogError> {

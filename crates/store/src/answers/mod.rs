@@ -402,11 +402,17 @@ impl AnswerWriter {
             Sink::File(file) => {
                 file.append(self.live.len(), &text)?;
                 self.live.push(&text);
-                // A count that is not noted makes a later owner count too little, no more.
-                let _ = file.note_tokens(tokens);
+                file.count(tokens);
                 Ok(())
             }
             Sink::Stream(stream) => stream.append(&self.live, &text, tokens).await,
+        }
+    }
+
+    /// Does what can wait until nothing is appended; returns when there is no more of it. Cancel safe.
+    pub async fn tend(&mut self) {
+        if let Sink::File(file) = &mut self.sink {
+            file.tend().await;
         }
     }
 
@@ -500,7 +506,10 @@ impl AnswerWriter {
     }
 
     /// Tells readers here that this process can do no more for it, and keeps the log for the next owner.
-    pub fn hand_over(self, outcome: Outcome) {
+    pub fn hand_over(mut self, outcome: Outcome) {
+        if let Sink::File(file) = &mut self.sink {
+            file.note();
+        }
         self.live.end(outcome);
     }
 }

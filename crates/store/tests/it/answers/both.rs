@@ -47,6 +47,7 @@ async fn the_next_owner_goes_on_with_text_and_tokens() {
         for (text, tokens) in [("one ", 1), ("two three ", 3), ("four", 300)] {
             writer.append(text, tokens).await.unwrap();
         }
+        writer.tend().await;
         // As a kill leaves it.
         drop(writer);
         let hold = world.log.take_up(id, 2).await.unwrap();
