@@ -339,11 +339,11 @@ fn outcome(answer: &[u8]) -> Outcome {
 /// The whole number that follows `name`.
 fn number(answer: &[u8], name: &Finder<'_>) -> Option<u64> {
     let value = answer[name.find(answer)? + name.needle().len()..].trim_ascii_start();
-    let digits = value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    std::str::from_utf8(&value[..digits]).ok()?.parse().ok()
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
+    value.first().filter(|byte| byte.is_ascii_digit())?;
+    digits
+        .map(|digit| u64::from(digit - b'0'))
+        .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(digit))
 }
 
 fn seconds(nanoseconds: u64) -> f64 {

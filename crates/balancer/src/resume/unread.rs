@@ -88,6 +88,9 @@ impl Drop for Unread {
     }
 }
 
+/// How a line ends that says of itself that others follow.
+const GOES_ON: &[u8] = b"\"done\":false}";
+
 /// Up to where these whole records only add to an answer: what follows ends it. `None`: something else is among them.
 ///
 /// A record that only adds looks like a JSON object and is neither an end nor an error. A quote within a text is escaped, so
@@ -107,13 +110,17 @@ pub(super) fn ordinary(framing: Framing, whole: &[u8]) -> Option<usize> {
 
 /// Where the record begins with which an answer ends, if these whole records have one.
 fn end_of(framing: Framing, whole: &[u8]) -> Option<usize> {
+    static OVER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"done\":true"));
     static REASON: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":\""));
     static DONE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"[DONE]"));
     match framing {
         Framing::Lines => {
             let last = whole.strip_suffix(b"\n")?;
+            if last.ends_with(GOES_ON) {
+                return None;
+            }
             let start = memrchr(b'\n', last).map_or(0, |at| at + 1);
-            memmem::find(&last[start..], b"\"done\":true").map(|_| start)
+            OVER.find(&last[start..]).map(|_| start)
         }
         Framing::Events => {
             let marks = [&*REASON, &*DONE];
@@ -139,7 +146,7 @@ fn are_lines(whole: &[u8]) -> bool {
     memchr_iter(b'\n', whole).all(|end| {
         let line = &whole[start..end];
         start = end + 1;
-        line.starts_with(b"{\"") && line.ends_with(b"\"done\":false}")
+        line.starts_with(b"{\"") && line.ends_with(GOES_ON)
     }) && start == whole.len()
 }
 

@@ -106,26 +106,28 @@ impl Chunked {
 
     /// What stands between the payload of two chunks where it is as nearly always: whole, without extensions, and a size
     /// that is not 0. Gives its length; `None`: it is for [`Self::step`] to see what it is.
+    #[inline]
     fn plain(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut at = match self.state {
-            State::DataCr => bytes.starts_with(b"\r\n").then_some(2)?,
-            State::Size if self.digits == 0 => 0,
+        let line = match self.state {
+            State::DataCr => bytes.strip_prefix(b"\r\n")?,
+            State::Size if self.digits == 0 => bytes,
             _ => return None,
         };
-        let mut size = 0;
-        let begin = at;
-        while at - begin < usize::from(MAX_DIGITS)
-            && let Some(digit) = digit(*bytes.get(at)?)
-        {
+        let (mut size, mut digits) = (0, 0);
+        for byte in line.iter().take(MAX_DIGITS.into()) {
+            let digit = DIGITS[usize::from(*byte)];
+            if digit == NO_DIGIT {
+                break;
+            }
             size = size << 4 | u64::from(digit);
-            at += 1;
+            digits += 1;
         }
-        if size == 0 || !bytes[at..].starts_with(b"\r\n") {
+        if size == 0 || !line[digits..].starts_with(b"\r\n") {
             return None;
         }
         self.left = size;
         self.state = State::Data;
-        Some(at + 2)
+        Some(bytes.len() - line.len() + digits + 2)
     }
 
     /// One byte outside of the payload.
@@ -150,8 +152,8 @@ impl Chunked {
     }
 
     fn digit(&mut self, byte: u8) -> Result<State, Malformed> {
-        let digit = digit(byte).ok_or(Malformed::ChunkSize)?;
-        if self.digits == MAX_DIGITS {
+        let digit = DIGITS[usize::from(byte)];
+        if digit == NO_DIGIT || self.digits == MAX_DIGITS {
             return Err(Malformed::ChunkSize);
         }
         self.digits += 1;
@@ -195,15 +197,21 @@ impl Chunked {
     }
 }
 
-/// The value of a hexadecimal digit.
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+const NO_DIGIT: u8 = u8::MAX;
+
+/// The values of the hexadecimal digits, by byte.
+static DIGITS: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < 16 {
+        let digit = digits[value as usize];
+        values[digit as usize] = value;
+        values[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
     }
-}
+    values
+};
 
 /// Whether a byte may stand in a header's name (RFC 9110, 5.6.2).
 fn is_token(byte: u8) -> bool {
