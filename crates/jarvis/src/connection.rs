@@ -1,10 +1,13 @@
 //! A client's connection: it counts as one of the listener's as long as it is open, upgraded or not, and ends when the
 //! client has stopped reading.
 
+use crate::long::Seam;
+use hyper::body::Bytes;
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -23,8 +26,13 @@ thread_local! {
     static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+#[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// Read before, and to be read again.
+    ahead: Bytes,
+    /// Told whether the client takes what is written.
+    seam: Arc<Seam>,
     /// How long a write may wait for the client.
     patience: Duration,
     /// Runs while a write waits.
@@ -36,10 +44,22 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream, patience: Duration, slot: OwnedSemaphorePermit) -> Self {
         Self {
             stream,
+            ahead: Bytes::new(),
+            seam: Arc::default(),
             patience,
             waiting: None,
             _slot: slot,
         }
+    }
+
+    /// What this connection's answers are watched by.
+    pub(crate) fn seam(&self) -> Arc<Seam> {
+        Arc::clone(&self.seam)
+    }
+
+    /// The same, with bytes of it to be read again.
+    pub(crate) fn rewound(self, ahead: Bytes) -> Self {
+        Self { ahead, ..self }
     }
 
     fn bounded<T>(
@@ -47,6 +67,7 @@ impl Connection {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.seam.wrote(written.is_ready());
         if written.is_ready() {
             self.waiting = None;
             return written;
@@ -69,6 +90,11 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let fitting = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(fitting));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -1,10 +1,21 @@
 //! Listening sockets and HTTP/1.1 connections, with the bounds a public port needs: time for the
 //! headers, size of the headers, number of connections.
 
-use crate::{connection::Connection, lifecycle::Lifecycle, site::Site};
+use crate::{
+    connection::Connection,
+    lifecycle::Lifecycle,
+    long::{self, Answer, Rest, Seam},
+    site::Site,
+};
 use anyhow::{Context as _, Result, bail};
-use futures_util::FutureExt as _;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use axum::body::Body;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::http1::{self, UpgradeableConnection},
+    service::Service,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jarvis_config::{ListenAddress, ServerSection};
 use std::{
@@ -12,9 +23,9 @@ use std::{
     future::{Future as _, pending, poll_fn},
     io::ErrorKind,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -140,18 +151,13 @@ async fn connection(
     bounds: Bounds,
     mut steps: watch::Receiver<Step>,
 ) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let site = Arc::clone(&site);
-        // In a box of its own, which is gone while the answer streams.
-        async move { Ok::<_, Infallible>(site.answer(peer, request).await) }.boxed()
-    });
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_time)
-        .max_buf_size(bounds.header_bytes);
-    let http = builder.serve_connection(TokioIo::new(stream), service);
-    let mut http = pin!(http.with_upgrades());
+    let exchange = Exchange {
+        site,
+        seam: stream.seam(),
+        peer,
+    };
+    let mut stage = Stage::Http(exchange.begin(stream, bounds));
+    let mut draining = false;
     let mut step = steps.clone();
     step.mark_changed();
     let mut next = pin!(async move {
@@ -164,14 +170,108 @@ async fn connection(
             let _ = next.as_mut().poll(context);
             match *step.borrow_and_update() {
                 Step::Serving => {}
-                Step::Draining => http.as_mut().graceful_shutdown(),
+                Step::Draining => {
+                    draining = true;
+                    stage.drain();
+                }
                 Step::Cut => return Poll::Ready(Ok(())),
             }
         }
-        http.as_mut().poll(context)
+        while let Some(free) = ready!(stage.poll(context, &exchange.seam))? {
+            if draining {
+                break;
+            }
+            stage = Stage::Http(exchange.begin(free, bounds));
+        }
+        Poll::Ready(anyhow::Ok(()))
     });
     if let Err(error) = outcome.await {
         tracing::debug!(%peer, "connection ended: {error}");
+    }
+}
+
+/// How the requests of one connection are answered.
+#[derive(Clone)]
+struct Exchange {
+    site: Arc<Site>,
+    seam: Arc<Seam>,
+    peer: SocketAddr,
+}
+
+type Http = UpgradeableConnection<TokioIo<Connection>, Exchange>;
+
+impl Exchange {
+    fn begin(&self, stream: Connection, bounds: Bounds) -> Box<Http> {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.header_time)
+            .max_buf_size(bounds.header_bytes);
+        let http = builder.serve_connection(TokioIo::new(stream), self.clone());
+        Box::new(http.with_upgrades())
+    }
+}
+
+impl Service<Request<Incoming>> for Exchange {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    /// In a box of its own, which is gone while the answer streams.
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let Self { site, seam, peer } = self.clone();
+        let open = long::may_stay(&request);
+        async move {
+            let answer = site.answer(peer, seam.asked(request)).await;
+            Ok(seam.answered(answer, open))
+        }
+        .boxed()
+    }
+}
+
+/// Who writes to a connection.
+enum Stage {
+    Http(Box<Http>),
+    Rest(Box<Rest>),
+    Over,
+}
+
+impl Stage {
+    /// No other request is to follow the one under way.
+    fn drain(&mut self) {
+        if let Self::Http(http) = self {
+            Pin::new(&mut **http).graceful_shutdown();
+        }
+    }
+
+    /// Ready at the end of the connection, or with it when an answer that was taken over has ended.
+    fn poll(&mut self, context: &mut Context<'_>, seam: &Seam) -> Poll<Result<Option<Connection>>> {
+        if let Self::Http(http) = self {
+            if let Poll::Ready(ended) = Pin::new(&mut **http).poll(context) {
+                return Poll::Ready(ended.map(|()| None).map_err(Into::into));
+            }
+            let Some(body) = seam.take() else {
+                return Poll::Pending;
+            };
+            self.take_over(body);
+        }
+        let Self::Rest(rest) = self else {
+            return Poll::Ready(Ok(None));
+        };
+        ready!(rest.poll(context))?;
+        Poll::Ready(Ok(match std::mem::replace(self, Self::Over) {
+            Self::Rest(rest) => Some(rest.into_connection()),
+            _ => None,
+        }))
+    }
+
+    fn take_over(&mut self, body: Body) {
+        if let Self::Http(http) = std::mem::replace(self, Self::Over)
+            && let Some(parts) = http.into_parts()
+        {
+            let rest = Rest::new(parts.io.into_inner(), body, &parts.read_buf);
+            *self = Self::Rest(Box::new(rest));
+        }
     }
 }
 
@@ -179,8 +279,13 @@ async fn connection(
 mod tests {
     use super::*;
     use crate::guard::Guard;
-    use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
-    use futures_util::{StreamExt as _, stream::repeat};
+    use axum::{Router, extract::ConnectInfo, routing::get};
+    use futures_util::{
+        StreamExt as _,
+        stream::{iter, once, repeat},
+    };
+    use hyper::body::Bytes;
+    use std::future::ready;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -192,6 +297,10 @@ mod tests {
     }
 
     async fn start(header_time: Duration) -> (SocketAddr, Lifecycle) {
+        start_within(header_time, Duration::from_millis(50)).await
+    }
+
+    async fn start_within(header_time: Duration, write_time: Duration) -> (SocketAddr, Lifecycle) {
         let listener = bind(ListenAddress::loopback(0), "--listen").await.unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::default();
@@ -199,7 +308,7 @@ mod tests {
             connections: 2,
             header_time,
             header_bytes: 8192,
-            write_time: Duration::from_millis(50),
+            write_time,
         };
         let router = Router::new().route(
             "/peer",
@@ -208,6 +317,7 @@ mod tests {
         let router = router.route("/big", get(|| async { vec![b'x'; 64 << 20] }));
         let endless = || Body::from_stream(repeat(Ok::<_, Infallible>("more")).then(later));
         let router = router.route("/endless", get(move || async move { endless() }));
+        let router = router.merge(long_answers());
         let site = Site {
             app: router.into(),
             guard: Guard::default(),
@@ -217,6 +327,37 @@ mod tests {
         lifecycle.spawn("listener", task);
         (address, lifecycle)
     }
+
+    /// Each first waits, so that it is taken over from hyper.
+    fn long_answers() -> Router {
+        let pieces = || async {
+            let pieces = ["one ", "two ", "three"].map(Ok::<_, Infallible>);
+            Body::from_stream(iter(pieces).then(later))
+        };
+        let broken = || async {
+            let pieces = [Ok("one"), Err(std::io::Error::other("on purpose"))];
+            Body::from_stream(iter(pieces).then(later))
+        };
+        let flood = || async {
+            let pieces = repeat(Bytes::from(vec![b'x'; 64 << 10])).map(Ok::<_, Infallible>);
+            Body::from_stream(once(later(Ok("one".into()))).chain(pieces))
+        };
+        // The first by hyper, the other after it was taken over.
+        let slowly = || async {
+            let much = Bytes::from(vec![b'~'; MUCH]);
+            let pieces = [ready(much.clone()).boxed(), later(much).boxed()];
+            Body::from_stream(iter(pieces).then(|piece| piece).map(Ok::<_, Infallible>))
+        };
+        Router::new()
+            .route("/slowly", get(slowly))
+            .route("/pieces", get(pieces).post(pieces))
+            .route("/broken", get(broken))
+            .route("/flood", get(flood))
+    }
+
+    /// More than the kernel holds for a client.
+    const MUCH: usize = 32 << 20;
+    const PIECES: &str = "4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n";
 
     async fn exchange(address: SocketAddr, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -245,15 +386,112 @@ mod tests {
         assert!(!answer.contains("200 OK"), "{answer}");
     }
 
+    #[tokio::test]
+    async fn after_a_long_answer_the_connection_is_there_for_the_next_request() {
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..2 {
+            let request = b"GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"0\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.ends_with(&format!("\r\n\r\n{PIECES}")), "{answer}");
+        }
+        // This one, and then one that is there before the other is answered.
+        let request = b"GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n\
+            GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answers = exchange(address, request).await;
+        let (first, second) = answers.split_once(PIECES).unwrap();
+        assert_eq!(first.matches("HTTP/1.1 200 OK").count(), 1, "{answers}");
+        assert!(second.ends_with("127.0.0.1"), "{answers}");
+    }
+
+    #[tokio::test]
+    async fn what_a_handler_left_of_a_request_is_no_request() {
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let hidden = "GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
+        let length = hidden.len();
+        let request =
+            format!("POST /pieces HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("one") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        stream.write_all(hidden.as_bytes()).await.unwrap();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.ends_with(PIECES), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_client_has_not_taken_yet_is_not_lost() {
+        let (address, _lifecycle) =
+            start_within(Duration::from_mins(1), Duration::from_mins(1)).await;
+        let request = b"GET /slowly HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n\
+            GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answers = exchange(address, request).await;
+        let count = answers.bytes().filter(|byte| *byte == b'~').count();
+        assert_eq!(count, 2 * MUCH);
+        assert!(answers.ends_with("127.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_that_breaks_off_has_no_end() {
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let answer = exchange(address, b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(answer.ends_with("3\r\none\r\n"), "{answer}");
+    }
+
+    /// The listener takes two connections: the third is served when the second has left.
+    #[tokio::test]
+    async fn a_client_that_leaves_ends_its_long_answer() {
+        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"4\r\nmore\r\n") {
+                assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+            }
+            streams.push(stream);
+        }
+        streams.pop();
+        let request = b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert!(exchange(address, request).await.ends_with("127.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn the_soft_stop_lets_a_long_answer_end_and_closes() {
+        let (address, lifecycle) = start(Duration::from_mins(1)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("one") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        lifecycle.soft().cancel();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(String::from_utf8_lossy(&answer).ends_with(PIECES));
+    }
+
     /// The listener takes two connections: were the two that never read kept, the third would never be served.
     #[tokio::test]
     async fn clients_that_never_read_lose_their_places() {
         let (address, _lifecycle) = start(Duration::from_mins(1)).await;
         let mut silent = Vec::new();
-        for _ in 0..2 {
+        for path in ["/big", "/flood"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            let request = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n";
-            stream.write_all(request).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
             silent.push(stream);
         }
         let request = b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

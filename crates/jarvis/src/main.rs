@@ -9,6 +9,7 @@ mod doctor;
 mod guard;
 mod lifecycle;
 mod listen;
+mod long;
 mod roles;
 mod secret;
 mod site;

@@ -397,6 +397,10 @@ impl Body for Relay {
             }
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Done) && self.begun.is_none()
+    }
 }
 
 impl std::fmt::Debug for Relay {

@@ -126,6 +126,10 @@ impl HttpBody for Told {
             }))
         }))
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.relay.is_end_stream()
+    }
 }
 
 /// `POST /api/show`: by a node that has the model. That is no work for a slot.
