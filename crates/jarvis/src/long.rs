@@ -88,11 +88,11 @@ pub(crate) fn may_stay<B>(request: &Request<B>) -> bool {
 /// Whether hyper will write chunks, and keep the connection.
 fn is_open(answer: &Response<Body>) -> bool {
     let headers = answer.headers();
-    answer.status() == StatusCode::OK
+    answer.body().size_hint().exact().is_none()
+        && answer.status() == StatusCode::OK
         && !headers.contains_key(header::CONTENT_LENGTH)
         && !headers.contains_key(header::TRANSFER_ENCODING)
         && stays(headers)
-        && answer.body().size_hint().exact().is_none()
 }
 
 fn stays(headers: &HeaderMap) -> bool {
