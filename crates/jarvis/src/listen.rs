@@ -231,8 +231,11 @@ impl Service<Request<Incoming>> for Exchange {
 
 /// Who writes to a connection.
 enum Stage {
+    /// hyper: requests are read, and answers begun.
     Http(Box<Http>),
+    /// We: the answer under way has to wait for more of itself.
     Rest(Box<Rest>),
+    /// Nobody, in passing from one to the other or at the end.
     Over,
 }
 
