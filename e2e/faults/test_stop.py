@@ -59,6 +59,7 @@ def test_a_stop_in_mid_answer_hands_it_to_the_next_start(servers):
     assert integrity(server) == [("ok",)]
 
 
+@pytest.mark.timeout(60 + 15 * KILLS)
 def test_a_killed_server_loses_no_character_and_no_acknowledged_write(servers):
     """Real model, many kills at different moments: before the first character, soon after, later."""
     server = servers.start()
