@@ -241,19 +241,48 @@ impl Seen {
 struct Running {
     /// The conversation and the message, once it is this instance's for certain.
     of: Option<(ConversationId, MessageId)>,
-    stop: CancellationToken,
-    lost: CancellationToken,
+    off: Off,
     seen: Seen,
+}
+
+/// Says that an answer is not to be gone on with here, and why: one thing to wait for.
+#[derive(Debug, Clone)]
+struct Off {
+    /// For any reason; also when this instance stops.
+    any: CancellationToken,
+    /// Its user has stopped it.
+    stop: CancellationToken,
+    /// It is another instance's, or gone.
+    lost: CancellationToken,
+}
+
+impl Off {
+    fn new(app: &App) -> Self {
+        Self {
+            any: app.stopping.child_token(),
+            stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
+        }
+    }
+
+    /// Its user stops it.
+    fn stop(&self) {
+        self.stop.cancel();
+        self.any.cancel();
+    }
+
+    /// It is not this instance's any more.
+    fn lose(&self) {
+        self.lost.cancel();
+        self.any.cancel();
+    }
 }
 
 /// The place of an answer among those that are made here, for as long as it lives.
 struct Entry {
     app: App,
     id: GenerationId,
-    /// Its user has stopped it.
-    stop: CancellationToken,
-    /// It is another instance's, or gone.
-    lost: CancellationToken,
+    off: Off,
     seen: Seen,
 }
 
@@ -264,19 +293,17 @@ impl Entry {
         let hash_map::Entry::Vacant(place) = running.entry(id) else {
             return None;
         };
-        let (stop, lost) = (CancellationToken::new(), CancellationToken::new());
+        let off = Off::new(app);
         let seen = Seen(Arc::new(Mutex::new(Instant::now())));
         place.insert(Running {
             of: None,
-            stop: stop.clone(),
-            lost: lost.clone(),
+            off: off.clone(),
             seen: seen.clone(),
         });
         Some(Self {
             app: app.clone(),
             id,
-            stop,
-            lost,
+            off,
             seen,
         })
     }
@@ -308,7 +335,7 @@ impl Generations {
         let running = self.running();
         let found = running.get(&id);
         if let Some(running) = found {
-            running.stop.cancel();
+            running.off.stop();
         }
         found.is_some()
     }
@@ -317,7 +344,7 @@ impl Generations {
     pub(crate) fn cancel_all_of(&self, conversation: ConversationId) {
         for running in self.running().values() {
             if running.of.is_some_and(|(found, _)| found == conversation) {
-                running.stop.cancel();
+                running.off.stop();
             }
         }
     }
@@ -357,7 +384,7 @@ impl Generations {
     /// It is not this instance's any more.
     fn lose(&self, id: GenerationId) {
         if let Some(running) = self.running().get(&id) {
-            running.lost.cancel();
+            running.off.lose();
         }
     }
 

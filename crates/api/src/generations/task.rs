@@ -206,7 +206,7 @@ impl Maker<'_> {
             };
             tokio::select! {
                 biased;
-                ending = called_off(self.app, self.entry) => return ending,
+                ending = called_off(self.entry) => return ending,
                 () = sleep(pause) => {}
                 halt = self.hand.tend() => return halt.into(),
             }
@@ -224,8 +224,8 @@ impl Maker<'_> {
             caller: Caller::user(&self.generation.user_id),
         });
         let mut next = None;
-        // Once for all parts: each of these that begins anew takes its place in three queues.
-        let mut called_off = pin!(called_off(self.app, self.entry));
+        // Once for all parts: who begins to wait anew takes a place in a queue.
+        let mut called_off = pin!(called_off(self.entry));
         loop {
             let event = if let Some(event) = next.take() {
                 event
@@ -292,7 +292,7 @@ impl Maker<'_> {
         let said = tokio::select! {
             biased;
             said = self.hand.say(text, tokens) => said,
-            ending = called_off(self.app, self.entry) => return Some(ending),
+            ending = called_off(self.entry) => return Some(ending),
         };
         if let Err(halt) = said {
             return Some(halt.into());
@@ -393,12 +393,15 @@ fn outcome(
 }
 
 /// Returns when the answer is not to be gone on with here.
-async fn called_off(app: &App, entry: &Entry) -> Ending {
-    tokio::select! {
-        biased;
-        () = entry.stop.cancelled() => Ending::Stopped,
-        () = entry.lost.cancelled() => Ending::Lost,
-        () = app.stopping.cancelled() => Ending::HandedOver,
+async fn called_off(entry: &Entry) -> Ending {
+    let off = &entry.off;
+    off.any.cancelled().await;
+    if off.stop.is_cancelled() {
+        Ending::Stopped
+    } else if off.lost.is_cancelled() {
+        Ending::Lost
+    } else {
+        Ending::HandedOver
     }
 }
 
@@ -407,7 +410,7 @@ async fn settled(app: &App, hand: &mut Hand, entry: &Entry) -> Option<Ending> {
     tokio::select! {
         biased;
         settled = hand.settle() => settled.err().map(Into::into),
-        () = entry.lost.cancelled() => Some(Ending::Lost),
+        () = entry.off.lost.cancelled() => Some(Ending::Lost),
         () = app.stopping.cancelled() => Some(Ending::HandedOver),
     }
 }
@@ -485,7 +488,7 @@ async fn settle(
         // Text and end lie in the log meanwhile, where readers find them; if this process stops first, the next one tries.
         tokio::select! {
             () = app.stopping.cancelled() => return hand.go(),
-            () = entry.lost.cancelled() => return leave(app, generation, hand, outcome).await,
+            () = entry.off.lost.cancelled() => return leave(app, generation, hand, outcome).await,
             () = sleep(KEEP_PAUSE) => {}
         }
     }

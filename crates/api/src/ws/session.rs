@@ -10,7 +10,7 @@ use crate::{
     app::App,
     auth::Principal,
     generations::{self, Asked, Follower, Question},
-    hub::{Listener, Notice},
+    hub::Notice,
     json::identifier,
     messages::{self, ParentField},
     meter,
@@ -88,7 +88,6 @@ async fn refuse(wire: &mut Wire, problem: &Problem) -> Closed {
 struct Session {
     app: App,
     who: Principal,
-    listener: Listener,
     followed: Followed,
     /// When the peer last gave a sign of life.
     heard: Instant,
@@ -99,17 +98,14 @@ struct Session {
 /// What a socket woke up for.
 enum Woken {
     Read(Result<Option<Utf8Bytes>, Closed>),
-    Noticed(Result<Notice, RecvError>),
     Event(generations::Event),
     Clock,
-    Stopping,
 }
 
 impl Session {
     fn new(app: &App, who: Principal) -> Self {
         let now = Instant::now();
         Self {
-            listener: app.hub.listen(who.user),
             followed: Followed::default(),
             heard: now,
             next_ping: now + app.options.socket.ping_every,
@@ -120,51 +116,52 @@ impl Session {
     }
 
     async fn run(mut self, wire: &mut Wire) -> Closed {
+        let mut listener = self.app.hub.listen(self.who.user);
         let stopping = self.app.stopping.clone();
-        // These are kept from one event to the next: who begins to wait anew takes a place in a queue that all sockets share.
+        // These are kept from one event to the next: who begins to wait anew takes a place in a queue that many share.
         let mut stopping = pin!(stopping.cancelled());
         let mut alarm = pin!(sleep_until(self.due()));
         loop {
-            if alarm.deadline() != self.due() {
-                alarm.as_mut().reset(self.due());
-            }
-            let woken = tokio::select! {
-                woken = self.wait(wire) => woken,
-                () = &mut alarm => Woken::Clock,
-                () = &mut stopping => Woken::Stopping,
-            };
-            let step = match woken {
-                Woken::Read(Ok(text)) => {
-                    self.heard = Instant::now();
-                    match text {
-                        // Boxed: what a question needs must not be kept by every quiet socket.
-                        Some(text) => Box::pin(self.frame(wire, &text)).await,
-                        None => Ok(()),
-                    }
+            let mut noticed = pin!(listener.notices.recv());
+            let notice = loop {
+                if alarm.deadline() != self.due() {
+                    alarm.as_mut().reset(self.due());
                 }
-                Woken::Read(Err(why)) => Err(why),
-                Woken::Noticed(notice) => Box::pin(self.notice(wire, notice)).await,
-                Woken::Event(event) => wire.tell(&event).await,
-                Woken::Clock => self.tick(wire).await,
-                Woken::Stopping => Err(Closed::Stopping),
+                let woken = tokio::select! {
+                    read = wire.read() => Woken::Read(read),
+                    notice = &mut noticed => break notice,
+                    event = self.followed.next() => Woken::Event(event),
+                    () = &mut alarm => Woken::Clock,
+                    () = &mut stopping => return Closed::Stopping,
+                };
+                if let Err(why) = self.step(wire, woken).await {
+                    return why;
+                }
             };
-            if let Err(why) = step {
+            if let Err(why) = Box::pin(self.notice(wire, notice)).await {
                 return why;
             }
+        }
+    }
+
+    async fn step(&mut self, wire: &mut Wire, woken: Woken) -> Result<(), Closed> {
+        match woken {
+            Woken::Read(read) => {
+                self.heard = Instant::now();
+                match read? {
+                    // Boxed: what a question needs must not be kept by every quiet socket.
+                    Some(text) => Box::pin(self.frame(wire, &text)).await,
+                    None => Ok(()),
+                }
+            }
+            Woken::Event(event) => wire.tell(&event).await,
+            Woken::Clock => self.tick(wire).await,
         }
     }
 
     /// When the clock is to be looked at.
     fn due(&self) -> Instant {
         self.next_ping.min(self.expires)
-    }
-
-    async fn wait(&mut self, wire: &mut Wire) -> Woken {
-        tokio::select! {
-            read = wire.read() => Woken::Read(read),
-            notice = self.listener.notices.recv() => Woken::Noticed(notice),
-            event = self.followed.next() => Woken::Event(event),
-        }
     }
 
     async fn tick(&mut self, wire: &mut Wire) -> Result<(), Closed> {

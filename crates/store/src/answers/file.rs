@@ -16,10 +16,11 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 /// How long a count of tokens may wait to be noted: that is a call of the kernel, a tenth of what a part of an answer costs in
 /// all.
@@ -143,8 +144,8 @@ pub(super) struct FileWriter {
     /// Opened with the first count.
     count: Option<File>,
     tokens: u64,
-    /// When they are to be noted, if they are not.
-    due: Option<Instant>,
+    /// Until they are to be noted, if they are not.
+    due: Option<Pin<Box<Sleep>>>,
     files: Arc<Files>,
 }
 
@@ -176,14 +177,14 @@ impl FileWriter {
     pub(super) fn count(&mut self, tokens: u64) {
         if self.tokens != tokens {
             self.tokens = tokens;
-            self.due.get_or_insert_with(|| Instant::now() + NOTE);
+            self.due.get_or_insert_with(|| Box::pin(sleep(NOTE)));
         }
     }
 
     /// Notes the count when it is time, if it is not noted. Cancel safe.
     pub(super) async fn tend(&mut self) {
-        if let Some(due) = self.due {
-            sleep_until(due).await;
+        if let Some(due) = &mut self.due {
+            due.await;
             self.note();
         }
     }
