@@ -12,6 +12,7 @@
 //! A key that does not exist is an error that names the nearest one and where the mistake stands.
 //! A secret may also be given as a file (`auth.secret_file`), and is never printed.
 
+mod address;
 mod aliases;
 mod auth;
 mod balancer;
@@ -31,6 +32,7 @@ mod series;
 mod server;
 mod show;
 mod store;
+mod text;
 
 pub use auth::{AuthSection, Registration};
 pub use balancer::{BalancerSection, Strategy};

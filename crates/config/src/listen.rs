@@ -1,9 +1,7 @@
 //! An address to listen on.
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::text::written_as_text;
 use std::{
-    borrow::Cow,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
@@ -42,33 +40,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-impl Serialize for ListenAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ListenAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for ListenAddress {
-    fn schema_name() -> Cow<'static, str> {
-        "ListenAddress".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
-    }
-}
+written_as_text!(ListenAddress);
 
 #[cfg(test)]
 mod tests {

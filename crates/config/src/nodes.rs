@@ -1,6 +1,6 @@
 //! `[nodes]`: other model servers.
 
-use crate::Problem;
+use crate::{Problem, address::host_and_port};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,22 +37,14 @@ impl NodesSection {
     }
 }
 
-/// `http://host[:port]`, perhaps after `dns+`, with nothing behind it but perhaps one slash.
+/// `http://host[:port]`, perhaps after `dns+`, with nothing behind it but perhaps one slash: what the balancer takes for a
+/// node's address, checked here so that a mistake is told with its place.
 fn is_node_url(url: &str) -> bool {
     let url = url.strip_prefix("dns+").unwrap_or(url);
     let Some(rest) = url.strip_prefix("http://") else {
         return false;
     };
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let port_is_fine = match authority.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
-        _ => true,
-    };
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    !authority.is_empty()
-        && !authority.starts_with(':')
-        && authority.chars().all(allowed)
-        && port_is_fine
+    host_and_port(rest.strip_suffix('/').unwrap_or(rest)).is_some()
 }
 
 #[cfg(test)]
@@ -78,6 +70,8 @@ mod tests {
             "http://:80",
             "http://a:port",
             "http://a:99999",
+            "http://a:0",
+            "http://[a]",
             "http://a/api",
             "http://a b",
             "http://a\r\nX: y",

@@ -1,6 +1,6 @@
 //! `[redis]`: the Redis Cluster that instances share.
 
-use crate::{Problem, Secret};
+use crate::{Problem, Secret, address::host_and_port};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -54,24 +54,9 @@ impl RedisSection {
     }
 }
 
-/// `host:port`, an IPv6 address in brackets.
+/// `host:port`.
 fn is_node(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let inner = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let host_is_fine = match inner {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
-        }
-    };
-    host_is_fine && port.parse::<u16>().is_ok_and(|port| port > 0)
+    matches!(host_and_port(text), Some((_, Some(_))))
 }
 
 #[cfg(test)]

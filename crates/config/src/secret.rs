@@ -1,9 +1,9 @@
 //! A secret that is neither printed nor serialised.
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use crate::text::text_in_schema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 /// A string that shows as `<redacted>` wherever it is printed, logged or serialised.
 #[derive(Clone)]
@@ -44,16 +44,4 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-impl JsonSchema for Secret {
-    fn schema_name() -> Cow<'static, str> {
-        "Secret".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
-    }
-}
+text_in_schema!(Secret);

@@ -1,9 +1,9 @@
 //! `[store]`: the database and the answer log.
 
-use crate::{Problem, Secret};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::{borrow::Cow, fmt, path::PathBuf, str::FromStr};
+use crate::{Problem, Secret, address::host_and_port, text::written_as_text};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 /// The database and the answer log.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -110,7 +110,7 @@ impl FromStr for PostgresUrl {
             return Err(UrlError::Parameters);
         }
         let (hosts, database) = rest.split_once('/').ok_or(UrlError::Form)?;
-        let hosts: Option<Vec<_>> = hosts.split(',').map(host).collect();
+        let hosts: Option<Vec<_>> = hosts.split(',').map(server).collect();
         let (user, database) = (decoded(user), decoded(database));
         match (user, hosts, database) {
             (Some(user), Some(hosts), Some(database)) => Ok(Self {
@@ -123,27 +123,10 @@ impl FromStr for PostgresUrl {
     }
 }
 
-/// `name`, `name:port`, `[address]` or `[address]:port`.
-fn host(text: &str) -> Option<(String, u16)> {
-    const PORT: u16 = 5432;
-    let (name, port) = match text.strip_prefix('[') {
-        Some(bracketed) => {
-            let (address, rest) = bracketed.split_once(']')?;
-            address.parse::<std::net::Ipv6Addr>().ok()?;
-            (address, rest)
-        }
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let fine = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
-    if name.is_empty() || !name.chars().all(fine) {
-        return None;
-    }
-    let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        None if port.is_empty() => PORT,
-        None => return None,
-    };
-    Some((name.to_owned(), port))
+/// A server, by default at PostgreSQL's own port.
+fn server(text: &str) -> Option<(String, u16)> {
+    let (host, port) = host_and_port(text)?;
+    Some((host.to_owned(), port.unwrap_or(5432)))
 }
 
 /// A part of the URL with its `%xx` resolved; `None` if it is empty or no text.
@@ -187,32 +170,7 @@ fn encoded(part: &str) -> String {
         .collect()
 }
 
-impl Serialize for PostgresUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PostgresUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for PostgresUrl {
-    fn schema_name() -> Cow<'static, str> {
-        "PostgresUrl".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
-    }
-}
+written_as_text!(PostgresUrl);
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,20 @@ struct Services {
     redis: Option<RedisCluster>,
 }
 
+/// Does to a service, or to one of its nodes, what is named. All of them have these four.
+macro_rules! act {
+    ($named:expr, $service:expr $(, $node:expr)?) => {{
+        match $named {
+            "kill9" => $service.kill9($($node)?),
+            "restart" => $service.restart($($node)?),
+            "pause" => $service.pause($($node)?),
+            "resume" => $service.resume($($node)?),
+            _ => return None,
+        }
+        String::new()
+    }};
+}
+
 fn main() {
     let mut services = Services::default();
     let mut places = Map::new();
@@ -72,50 +86,21 @@ impl Services {
     /// What there is to say of a command that was carried out; `None` for one that is none.
     fn obey(&mut self, line: &str) -> Option<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["postgres", act] => {
-                let server = self.postgres.as_mut()?;
-                match act {
-                    "kill9" => server.kill9(),
-                    "restart" => server.start_again(),
-                    "pause" => server.pause(),
-                    "resume" => server.resume(),
-                    "database" => return Some(server.url(&server.create_database())),
-                    _ => return None,
-                }
-                Some(String::new())
-            }
-            ["patroni", "primary"] => {
-                Some(self.patroni.as_ref()?.wait_for_writer(FAILOVER).to_string())
-            }
-            ["patroni", "standby"] => Some(self.patroni.as_ref()?.wait_for_standby().to_string()),
-            ["patroni", act, node] => {
-                let (cluster, node) = (self.patroni.as_mut()?, node.parse().ok()?);
-                match act {
-                    "kill9" => cluster.kill9(node),
-                    "restart" => cluster.restart(node),
-                    "pause" => cluster.pause(node),
-                    "resume" => cluster.resume(node),
-                    _ => return None,
-                }
-                Some(String::new())
-            }
+        Some(match words[..] {
+            ["patroni", "primary"] => self.patroni.as_ref()?.wait_for_writer(FAILOVER).to_string(),
+            ["patroni", "standby"] => self.patroni.as_ref()?.wait_for_standby().to_string(),
             ["redis", "whole"] => {
                 self.redis.as_ref()?.wait_whole();
-                Some(String::new())
+                String::new()
             }
-            ["redis", act, node] => {
-                let (cluster, node) = (self.redis.as_mut()?, node.parse().ok()?);
-                match act {
-                    "kill9" => cluster.kill9(node),
-                    "restart" => cluster.restart(node),
-                    "pause" => cluster.pause(node),
-                    "resume" => cluster.resume(node),
-                    _ => return None,
-                }
-                Some(String::new())
+            ["postgres", "database"] => {
+                let server = self.postgres.as_ref()?;
+                server.url(&server.create_database())
             }
-            _ => None,
-        }
+            ["postgres", act] => act!(act, self.postgres.as_mut()?),
+            ["patroni", act, node] => act!(act, self.patroni.as_mut()?, node.parse().ok()?),
+            ["redis", act, node] => act!(act, self.redis.as_mut()?, node.parse().ok()?),
+            _ => return None,
+        })
     }
 }

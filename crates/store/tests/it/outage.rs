@@ -44,7 +44,7 @@ async fn a_killed_server_is_an_outage_and_what_it_acknowledged_is_there_when_it_
         let error = db.user(enzo.id).await.unwrap_err();
         assert!(error.is_outage(), "{error:?}");
     }
-    server.start_again();
+    server.restart();
     assert_eq!(db.user(enzo.id).await.unwrap(), Some(enzo));
 }
 

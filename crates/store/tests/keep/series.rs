@@ -275,7 +275,7 @@ async fn a_store_that_is_down_costs_points_and_nothing_else() {
         user: None,
     };
     assert!(running.series.usage(filter).await.is_err());
-    server.start_again();
+    server.restart();
     running.opened().await;
     let series = running.stop().await;
     assert_eq!(
@@ -303,7 +303,7 @@ async fn a_store_that_goes_down_meanwhile_gets_what_waited() {
             server.kill9();
         }
     }
-    server.start_again();
+    server.restart();
     let filter = UsageFilter {
         span: everything(),
         width: Width::Day,

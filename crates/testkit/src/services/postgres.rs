@@ -158,7 +158,7 @@ impl Postgres {
     }
 
     /// Starts it again on its old port and data, after [`kill9`](Self::kill9) or [`stop`](Self::stop).
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs");
         self.launch();
     }
@@ -268,10 +268,10 @@ mod tests {
         server.psql(&database, "INSERT INTO t VALUES (1)");
         let standby = server.standby();
         server.kill9();
-        server.start_again();
+        server.restart();
         assert_eq!(server.psql(&database, "SELECT x FROM t"), "1");
         server.stop();
-        server.start_again();
+        server.restart();
         assert_eq!(server.psql(&database, "SELECT x FROM t"), "1");
         standby.catch_up(&server);
         assert_eq!(standby.psql(&database, "SELECT x FROM t"), "1");

@@ -1,6 +1,6 @@
 //! A Redis Cluster of three masters.
 
-use super::{Home, Process, free_port, program, run, wait_until};
+use super::{Home, Process, free_port, program, run, template, wait_until};
 use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 /// The configuration that deployment uses as well.
@@ -42,17 +42,17 @@ impl RedisCluster {
         let nodes = (0..Self::MASTERS).map(|index| {
             let name = format!("node-{index}");
             let (directory, port) = (home.directory(&name), free_port());
-            let mut text = TEMPLATE.to_owned();
-            for (name, value) in [
-                ("BIND", "127.0.0.1"),
-                ("PORT", &port.to_string()),
-                ("BUS_PORT", &(port + 10_000).to_string()),
-                ("SECRETS", &secrets.display().to_string()),
-                ("DIRECTORY", &directory.display().to_string()),
-                ("MAXMEMORY", "256mb"),
-            ] {
-                text = text.replace(&format!("${{REDIS_{name}}}"), value);
-            }
+            let mut text = template::fill(
+                TEMPLATE,
+                &[
+                    ("REDIS_BIND", "127.0.0.1"),
+                    ("REDIS_PORT", &port.to_string()),
+                    ("REDIS_BUS_PORT", &(port + 10_000).to_string()),
+                    ("REDIS_SECRETS", &secrets.display().to_string()),
+                    ("REDIS_DIRECTORY", &directory.display().to_string()),
+                    ("REDIS_MAXMEMORY", "256mb"),
+                ],
+            );
             for (name, value) in settings {
                 text.extend([name, " ", value, "\n"]);
             }

@@ -13,11 +13,17 @@ pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
         assert!(text.contains(&place), "the template has no {place}");
         text = text.replace(&place, value);
     }
-    if let Some((_, rest)) = text.split_once("${") {
-        let name = rest.split('}').next().unwrap_or_default();
+    let places = text.split("${").skip(1);
+    let mut names = places.filter_map(|rest| Some(rest.split_once('}')?.0));
+    if let Some(name) = names.find(|name| is_name(name)) {
         panic!("the template wants a value for {name}");
     }
     text
+}
+
+/// What `envsubst` takes for a name; comments say `${...}`.
+fn is_name(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// A password of 128 random bits.
@@ -39,6 +45,12 @@ mod tests {
             fill("${A}:${B}, again ${A}", &[("A", "1"), ("B", "2")]),
             "1:2, again 1"
         );
+    }
+
+    #[test]
+    fn what_is_no_name_stays() {
+        let comment = "# Replace each ${...}.\n";
+        assert_eq!(fill(comment, &[]), comment);
     }
 
     #[test]
