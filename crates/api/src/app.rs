@@ -34,6 +34,11 @@ pub enum ApiError {
     /// The answer log failed.
     #[error("the answer log failed")]
     Log(#[from] LogError),
+    /// Another instance works on the database, and this one has nothing to share answers with it through.
+    #[error(
+        "another instance works on this database, and there is no Redis Cluster to share answers through"
+    )]
+    NotAlone,
     /// Password hashing does not work with these options.
     #[error("passwords cannot be hashed: {0}")]
     Passwords(String),
@@ -148,6 +153,12 @@ impl Shared {
         self.db.is_shared() || self.is_linked()
     }
 
+    /// Whether another instance would be one too many: others may use the database, and there is nothing to share answers
+    /// through.
+    pub(crate) fn must_be_alone(&self) -> bool {
+        self.db.is_shared() && !self.is_linked()
+    }
+
     /// Whether there may be other instances to talk to.
     fn is_linked(&self) -> bool {
         self.answers.redis().is_some()
@@ -203,8 +214,11 @@ impl Api {
     /// Starts the backend: takes up every answer that an earlier process left unfinished, and clears away the files of
     /// those that have ended.
     ///
+    /// On a database that several may use, but without a Redis Cluster, it first waits until the lease of a predecessor that
+    /// was killed has run out.
+    ///
     /// # Errors
-    /// [`ApiError`] when a store fails or passwords cannot be hashed.
+    /// [`ApiError`] when a store fails, passwords cannot be hashed, or there is an instance too many.
     pub async fn start(
         options: Options,
         db: Db,

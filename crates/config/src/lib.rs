@@ -107,6 +107,16 @@ impl Config {
         problems
     }
 
+    /// What can be used as it is, but not for everything that it looks made for.
+    pub fn notes(&self) -> Vec<Problem> {
+        let mut notes = Vec::new();
+        if self.store.url.is_some() && self.redis.nodes.is_empty() {
+            let what = "without redis.nodes, one instance alone can work on this database; a second one refuses to start";
+            notes.push(Problem::new("store.url", what));
+        }
+        notes
+    }
+
     /// The JSON schema (draft 2020-12) of `jarvis.toml`, pretty-printed, with a final newline.
     pub fn json_schema() -> String {
         let schema = schemars::schema_for!(Config);

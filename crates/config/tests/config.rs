@@ -210,3 +210,14 @@ fn the_committed_schema_is_current() {
         "docs/config.schema.json is out of date; run `make generate`"
     );
 }
+
+#[test]
+fn a_database_for_several_without_redis_is_noted() {
+    let notes = |toml: &str| Fixture::new(toml).config().notes().len();
+    let store = "[store]\nurl = 'postgres://jarvis@db/jarvis'\n";
+    let redis =
+        "[redis]\nnodes = ['redis-1:6379']\n[auth]\nsecret = 'a secret of thirty-two characters'\n";
+    assert_eq!(notes(""), 0);
+    assert_eq!(notes(store), 1);
+    assert_eq!(notes(&format!("{store}{redis}")), 0);
+}

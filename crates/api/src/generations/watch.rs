@@ -1,15 +1,19 @@
 //! The watch: every second an instance renews its lease and sees what has become of its answers and of others'.
 
 use super::{Entry, resume};
-use crate::app::App;
+use crate::app::{ApiError, App};
 use jarvis_domain::{Epoch, GenerationId, sentence};
-use jarvis_store::{Look, StoreError};
+use jarvis_store::Look;
 use std::collections::HashSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Renews the lease and takes up what nobody makes: before anything else is done, and of what earlier processes left.
-pub(crate) async fn begin(app: &App) -> Result<(), StoreError> {
-    let look = app.db.look_around(app.instance, &app.rules).await?;
+pub(crate) async fn begin(app: &App) -> Result<(), ApiError> {
+    let look = if app.must_be_alone() {
+        alone(app).await?
+    } else {
+        app.db.look_around(app.instance, &app.rules).await?
+    };
     if !look.unowned.is_empty() {
         tracing::info!(unfinished = look.unowned.len(), "taking up earlier answers");
     }
@@ -24,12 +28,32 @@ pub(crate) async fn begin(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Looks around until nobody else is there. A predecessor that was killed is there until its lease has run out; who renews
+/// it is one too many.
+async fn alone(app: &App) -> Result<Look, ApiError> {
+    let begun = Instant::now();
+    // This look says that one is there: of two that come at the same moment, one at least sees the other in its next.
+    app.db.look_around(app.instance, &app.rules).await?;
+    loop {
+        let look = app.db.look_around(app.instance, &app.rules).await?;
+        if look.others.is_empty() {
+            return Ok(look);
+        }
+        if begun.elapsed() > app.rules.lease + app.rules.renew {
+            app.db.give_up(app.instance, &[]).await?;
+            return Err(ApiError::NotAlone);
+        }
+        sleep(app.rules.renew).await;
+    }
+}
+
 /// Keeps watch until the backend stops.
 pub(crate) async fn keep(app: App) {
     let mut tick = interval(app.rules.renew);
     // Someone who was asleep must not hurry to make good for it.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut strange = HashSet::new();
+    let mut crowded = false;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -39,6 +63,10 @@ pub(crate) async fn keep(app: App) {
         let asked = Instant::now();
         match app.db.look_around(app.instance, &app.rules).await {
             Ok(look) => {
+                if app.must_be_alone() && !look.others.is_empty() && !crowded {
+                    tracing::error!("{}", ApiError::NotAlone);
+                }
+                crowded = !look.others.is_empty();
                 strange = mind_own(&app, &look, asked, &known, &strange);
                 for (id, epoch) in look.unowned {
                     take_over(&app, id, epoch);

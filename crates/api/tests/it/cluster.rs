@@ -1,11 +1,11 @@
-//! Several instances in one process, on one PostgreSQL and one Redis Cluster, each on a runtime of its own that can be torn
+//! Several instances in one process, on one PostgreSQL and, as a rule, one Redis Cluster, each on a runtime of its own that can be torn
 //! down or frozen like a process.
 
 use crate::{
     client::{Client, Events, Socket, apply},
     server::{balancer, listen, options},
 };
-use jarvis_api::{Api, Options};
+use jarvis_api::{Api, ApiError, Options};
 use jarvis_balancer::{NodeSpec, Transport};
 use jarvis_domain::{Clock, durable::Rules};
 use jarvis_store::{
@@ -15,7 +15,8 @@ use jarvis_testkit::{
     FakeOllama,
     services::{Postgres, RedisCluster},
 };
-use std::{net::SocketAddr, sync::mpsc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::mpsc, time::Duration};
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 const WORKERS: usize = 2;
@@ -24,9 +25,11 @@ const WORKERS: usize = 2;
 pub(crate) struct Cluster {
     pub(crate) node: FakeOllama,
     database: String,
-    redis: Vec<String>,
+    redis: Option<Vec<String>>,
     prefix: String,
     options: Options,
+    /// For the answer logs of instances without Redis.
+    directory: TempDir,
     instances: Vec<Option<Instance>>,
 }
 
@@ -72,26 +75,41 @@ impl Cluster {
     }
 
     pub(crate) async fn on(redis: &RedisCluster, count: usize) -> Self {
-        let database = Postgres::shared().create_database();
-        let mut cluster = Self {
-            node: FakeOllama::start().await,
-            prefix: database.clone(),
-            database,
-            redis: redis.nodes(),
-            options: Options {
-                rules: rules(),
-                ..options()
-            },
-            instances: Vec::new(),
-        };
+        let mut cluster = Self::empty(Some(redis.nodes())).await;
         for _ in 0..count {
             cluster.add().await;
         }
         cluster
     }
 
+    /// A database for several, and nothing else that they share.
+    pub(crate) async fn without_redis() -> Self {
+        Self::empty(None).await
+    }
+
+    async fn empty(redis: Option<Vec<String>>) -> Self {
+        let database = Postgres::shared().create_database();
+        Self {
+            node: FakeOllama::start().await,
+            prefix: database.clone(),
+            database,
+            redis,
+            options: Options {
+                rules: rules(),
+                ..options()
+            },
+            directory: tempfile::tempdir().unwrap(),
+            instances: Vec::new(),
+        }
+    }
+
     /// Starts another instance; its number.
     pub(crate) async fn add(&mut self) -> usize {
+        self.try_add().await.unwrap()
+    }
+
+    /// The same, if it starts.
+    pub(crate) async fn try_add(&mut self) -> Result<usize, ApiError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .enable_all()
@@ -109,19 +127,28 @@ impl Cluster {
         };
         let store = DbOptions::new(Location::Postgres(postgres));
         let password = Some(RedisCluster::PASSWORD.into());
-        let redis = RedisOptions::new(self.redis.clone(), password, self.prefix.clone());
+        let redis = self.redis.clone();
+        let redis = redis.map(|nodes| RedisOptions::new(nodes, password, self.prefix.clone()));
         let nodes = vec![NodeSpec::new(
             "node",
             Transport::http(&self.node.url()).unwrap(),
         )];
-        let starting = serve(store, redis, nodes, self.options.clone());
-        let (api, address) = runtime.spawn(starting).await.unwrap();
+        // Each on a machine of its own.
+        let own = self.directory.path().join(self.instances.len().to_string());
+        let starting = serve(store, redis, own, nodes, self.options.clone());
+        let (api, address) = match runtime.spawn(starting).await.unwrap() {
+            Ok(started) => started,
+            Err(refused) => {
+                runtime.shutdown_background();
+                return Err(refused);
+            }
+        };
         self.instances.push(Some(Instance {
             api,
             address,
             runtime: Some(runtime),
         }));
-        self.instances.len() - 1
+        Ok(self.instances.len() - 1)
     }
 
     pub(crate) fn instance(&self, index: usize) -> &Instance {
@@ -176,19 +203,20 @@ impl Cluster {
 
 async fn serve(
     store: DbOptions,
-    redis: RedisOptions,
+    redis: Option<RedisOptions>,
+    directory: PathBuf,
     nodes: Vec<NodeSpec>,
     options: Options,
-) -> (Api, SocketAddr) {
+) -> Result<(Api, SocketAddr), ApiError> {
     let (balancer, tasks) = balancer(nodes);
     let db = Db::open(&store).await.unwrap();
-    let redis = Redis::open(redis, &tasks).await.unwrap();
-    let answers = AnswerLog::shared(&redis);
-    let api = Api::start(options, db, answers, balancer, Clock::System)
-        .await
-        .unwrap();
+    let answers = match redis {
+        Some(redis) => AnswerLog::shared(&Redis::open(redis, &tasks).await.unwrap()),
+        None => AnswerLog::open(&directory, false).unwrap(),
+    };
+    let api = Api::start(options, db, answers, balancer, Clock::System).await?;
     let address = listen(&api, &tasks).await;
-    (api, address)
+    Ok((api, address))
 }
 
 /// Reads until the text is `whole`.

@@ -5,6 +5,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod alone;
 mod auth;
 mod bad_input;
 mod branches;

@@ -50,6 +50,16 @@ impl Rules {
         }
     }
 
+    /// The instances that are there, besides the holder of `mine`.
+    #[must_use]
+    pub fn others(&self, beat: &Beat, mine: &Lease) -> Vec<InstanceId> {
+        let there = beat.leases.iter().filter(|lease| self.holds(beat, lease));
+        there
+            .map(|lease| lease.instance)
+            .filter(|instance| *instance != mine.instance)
+            .collect()
+    }
+
     /// Whether the holder of `mine` may judge who is gone: not before it has itself renewed for a whole lease without a gap.
     /// While the database is away, or after it has failed over, nobody can renew, and whoever is there shall have had the time
     /// to say so before anybody judges.
@@ -111,6 +121,26 @@ mod tests {
             ..beat(14, vec![third])
         };
         assert_eq!(rules.renewed(&elsewhere, me).since, at(14));
+    }
+
+    #[test]
+    fn an_instance_is_there_until_its_lease_has_run_out() {
+        let rules = Rules::default();
+        let other = Lease {
+            instance: InstanceId::new(),
+            server: 7,
+            since: at(5),
+            until: at(13),
+        };
+        let beat = |now| Beat {
+            now: at(now),
+            server: 7,
+            leases: vec![other],
+        };
+        let mine = rules.renewed(&beat(12), InstanceId::new());
+        assert_eq!(rules.others(&beat(12), &mine), [other.instance]);
+        assert!(rules.others(&beat(12), &other).is_empty());
+        assert!(rules.others(&beat(13), &mine).is_empty());
     }
 
     #[test]

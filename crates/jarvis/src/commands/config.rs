@@ -17,7 +17,11 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<ExitCode> {
                 || "no configuration file; defaults, environment and flags".to_owned(),
                 |path| path.display().to_string(),
             );
-            print(&format!("The configuration is valid ({read}).\n"))
+            let mut said = format!("The configuration is valid ({read}).\n");
+            for note in loaded.config.notes() {
+                said.extend(["Note: ", &note.to_string(), "\n"]);
+            }
+            print(&said)
         }
         ConfigCommand::Show(args) => print(&args.sources().load()?.show()),
         ConfigCommand::Schema => print(&Config::json_schema()),

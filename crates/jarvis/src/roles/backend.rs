@@ -4,7 +4,7 @@ use super::{Context, measuring::Measuring, nodes::Nodes};
 use crate::{admin::Condition, data_dir::DataDir, secret};
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use jarvis_api::{Api, Options, Registration, SetUp, SigningSecret};
+use jarvis_api::{Api, ApiError, Options, Registration, SetUp, SigningSecret};
 use jarvis_config::{Config, Loaded, PostgresUrl, StoreSection};
 use jarvis_domain::Clock;
 use jarvis_store::{
@@ -46,7 +46,7 @@ impl Backend {
         };
         let api = Api::start(options, db.clone(), answers, balancer, Clock::System)
             .await
-            .with_context(|| unusable(data.path()))?;
+            .map_err(|error| not_started(error, data.path()))?;
         Ok(Self {
             api,
             db,
@@ -68,6 +68,16 @@ impl Backend {
         self.db.close().await;
         drop(self.data);
     }
+}
+
+fn not_started(error: ApiError, dir: &Path) -> anyhow::Error {
+    let what_to_do = match error {
+        ApiError::NotAlone => {
+            "several instances on the PostgreSQL of store.url need one Redis Cluster: name it in redis.nodes of each".to_owned()
+        }
+        _ => unusable(dir),
+    };
+    anyhow::Error::new(error).context(what_to_do)
 }
 
 async fn open_database(config: &Config, dir: &Path) -> Result<Db> {

@@ -31,6 +31,8 @@ pub struct Owned {
 /// What an instance sees when it renews its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
+    /// The other instances that are there.
+    pub others: Vec<InstanceId>,
     /// Its own answers that have not ended.
     pub mine: Vec<Owned>,
     /// The answers that nobody makes: to be claimed from their epoch.
@@ -106,10 +108,11 @@ impl Db {
         let mine = rules.renewed(&beat, me);
         write_lease(&mut conn, &mine).await?;
         let others = beat.leases.iter().filter(|lease| lease.instance != me);
-        let gone: Vec<InstanceId> = if self.is_shared() {
-            rules.gone(&beat, &mine)
+        let (there, gone): (Vec<_>, Vec<_>) = if self.is_shared() {
+            (rules.others(&beat, &mine), rules.gone(&beat, &mine))
         } else {
-            others.clone().map(|lease| lease.instance).collect()
+            let all = others.clone().map(|lease| lease.instance);
+            (Vec::new(), all.collect())
         };
         for lease in others.filter(|lease| gone.contains(&lease.instance)) {
             remove(&mut conn, lease).await?;
@@ -118,6 +121,7 @@ impl Db {
              AND (owner = $1 OR owner IS NULL OR NOT EXISTS (SELECT 1 FROM instances WHERE instances.id = generations.owner)) ORDER BY id";
         let rows = conn.fetch_all("look_around", text, args![me]).await?;
         let mut look = Look {
+            others: there,
             mine: Vec::new(),
             unowned: Vec::new(),
         };

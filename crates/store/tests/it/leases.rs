@@ -9,6 +9,7 @@ use jarvis_store::{Begin, Begun, Checkpoint, Db, Outcome, StoreError};
 use std::time::Duration;
 
 on_both![
+    of_two_that_come_at_once_each_is_seen_by_its_next_look,
     an_owner_keeps_and_a_late_one_is_refused,
     what_is_given_up_is_taken_over_and_not_counted,
     a_lost_owner_is_counted_and_oneself_is_not,
@@ -59,6 +60,18 @@ async fn unowned(db: &Db, me: InstanceId, id: GenerationId) -> u32 {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+async fn of_two_that_come_at_once_each_is_seen_by_its_next_look(store: Store) {
+    let db = store.open().await;
+    let (one, two) = (InstanceId::new(), InstanceId::new());
+    let look = async |me| db.look_around(me, &Rules::default()).await.unwrap().others;
+    assert!(look(one).await.is_empty());
+    look(two).await;
+    // Alone on its file, an instance knows that any other is gone.
+    let shared = db.is_shared();
+    assert_eq!(look(one).await, if shared { vec![two] } else { vec![] });
+    assert_eq!(look(two).await, if shared { vec![one] } else { vec![] });
 }
 
 async fn an_owner_keeps_and_a_late_one_is_refused(store: Store) {
