@@ -66,6 +66,7 @@ def test_a_killed_server_loses_no_character_and_no_acknowledged_write(servers):
     account = Account(server)
     made, asked = [], []
     for number in range(KILLS):
+        account.refresh()
         writer = Writer(account)
         with account.socket() as live:
             accepted = live.ask(LONG)

@@ -37,6 +37,10 @@ class Account:
         self.token = response.json()["access_token"]
         self.http.headers["authorization"] = f"Bearer {self.token}"
 
+    def refresh(self):
+        """A new token: one lasts for a quarter of an hour."""
+        self._adopt(self.http.post(f"{self.base}/auth/refresh"))
+
     def call(self, method, path, expect=None, **kwargs):
         response = self.http.request(method, f"{self.base}{path}", **kwargs)
         if expect is None:
