@@ -76,7 +76,7 @@ def waiters(options: Any, count: int) -> dict[str, Any]:
     """What a waiting request costs: one node, one slot, a stream that holds it, and requests on connections that have
     been answered once before. The growth from there is the wait alone; the connection's own cost stands beside it."""
     start = partial(proxies.jarvis, slots=1, nodes=1)
-    with proxies.rig(options, [SMALL, "stream:0-600000-1"]) as rig, proxies.proxy(rig, start) as running:
+    with proxies.rig(options, [SMALL, "stream:1-600000-1"]) as rig, proxies.proxy(rig, start) as running:
         before = settled(running)
         holder = Holder(rig, running.port, count)
         try:
@@ -84,7 +84,7 @@ def waiters(options: Any, count: int) -> dict[str, Any]:
             idle = settled(running)
             holder.step()
             answered = settled(running)
-            order = rig.order("streams", target=loads.target(running.port, "ollama", "stream:0-600000-1"), streams=1, opening=1)
+            order = rig.order("streams", target=loads.target(running.port, "ollama", "stream:1-600000-1"), streams=1, opening=1)
             with subprocess.Popen(order, stdout=subprocess.PIPE, text=True) as blocker:
                 blocker.stdout.readline()
                 holder.step()
