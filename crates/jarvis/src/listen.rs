@@ -21,7 +21,7 @@ use jarvis_config::{ListenAddress, ServerSection};
 use std::{
     convert::Infallible,
     future::{Future as _, pending, poll_fn},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Semaphore, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -62,8 +62,8 @@ impl From<&ServerSection> for Bounds {
 }
 
 /// Binds `address`; `flag` is what the user would change.
-pub(crate) async fn bind(address: ListenAddress, flag: &str) -> Result<TcpListener> {
-    let error = match TcpListener::bind(address.0).await {
+pub(crate) fn bind(address: ListenAddress, flag: &str) -> Result<TcpListener> {
+    let error = match listen(address.0) {
         Ok(listener) => return Ok(listener),
         Err(error) => error,
     };
@@ -79,6 +79,22 @@ pub(crate) async fn bind(address: ListenAddress, flag: &str) -> Result<TcpListen
         ),
         _ => Err(error).with_context(|| format!("cannot listen on {address} ({flag})")),
     }
+}
+
+/// Connections that may wait to be accepted, of the 4,096 that the kernel allows as it comes (`net.core.somaxconn`). Beyond
+/// them a client is not heard before it asks again, a second later: of many that come back at once, nobody shall be.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // What the last process left behind does not keep the next one from the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// How far a listener's end has come. Its connections look at it each time they are polled, which costs an atomic load; a
@@ -285,6 +301,7 @@ mod tests {
     use axum::{Router, extract::ConnectInfo, routing::get};
     use futures_util::{
         StreamExt as _,
+        future::try_join_all,
         stream::{iter, once, repeat},
     };
     use hyper::body::Bytes;
@@ -292,6 +309,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
+        time::timeout,
     };
 
     async fn later<T>(value: T) -> T {
@@ -299,12 +317,12 @@ mod tests {
         value
     }
 
-    async fn start(header_time: Duration) -> (SocketAddr, Lifecycle) {
-        start_within(header_time, Duration::from_millis(50)).await
+    fn start(header_time: Duration) -> (SocketAddr, Lifecycle) {
+        start_within(header_time, Duration::from_millis(50))
     }
 
-    async fn start_within(header_time: Duration, write_time: Duration) -> (SocketAddr, Lifecycle) {
-        let listener = bind(ListenAddress::loopback(0), "--listen").await.unwrap();
+    fn start_within(header_time: Duration, write_time: Duration) -> (SocketAddr, Lifecycle) {
+        let listener = bind(ListenAddress::loopback(0), "--listen").unwrap();
         let address = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::default();
         let bounds = Bounds {
@@ -373,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn handlers_see_the_peer() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let answer = exchange(
             address,
             b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -384,14 +402,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_without_an_end_is_cut_off() {
-        let (address, _lifecycle) = start(Duration::from_millis(50)).await;
+        let (address, _lifecycle) = start(Duration::from_millis(50));
         let answer = exchange(address, b"GET /peer HTTP/1.1\r\nHost:").await;
         assert!(!answer.contains("200 OK"), "{answer}");
     }
 
     #[tokio::test]
+    async fn many_may_come_at_once() {
+        let listener = bind(ListenAddress::loopback(0), "--listen").unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts them yet.
+        let coming = (0..300).map(|_| TcpStream::connect(address));
+        let patience = Duration::from_secs(30);
+        let connected = timeout(patience, try_join_all(coming)).await;
+        assert_eq!(connected.expect("none is turned away").unwrap().len(), 300);
+    }
+
+    #[tokio::test]
     async fn after_a_long_answer_the_connection_is_there_for_the_next_request() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let mut stream = TcpStream::connect(address).await.unwrap();
         for _ in 0..2 {
             let request = b"GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -414,7 +443,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_handler_left_of_a_request_is_no_request() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let hidden = "GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
         let length = hidden.len();
         let request =
@@ -434,8 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_slow_client_has_not_taken_yet_is_not_lost() {
-        let (address, _lifecycle) =
-            start_within(Duration::from_mins(1), Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start_within(Duration::from_mins(1), Duration::from_mins(1));
         let request = b"GET /slowly HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n\
             GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let answers = exchange(address, request).await;
@@ -446,7 +474,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_answer_that_breaks_off_has_no_end() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let answer = exchange(address, b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(answer.ends_with("3\r\none\r\n"), "{answer}");
     }
@@ -454,7 +482,7 @@ mod tests {
     /// The listener takes two connections: the third is served when the second has left.
     #[tokio::test]
     async fn a_client_that_leaves_ends_its_long_answer() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let mut streams = Vec::new();
         for _ in 0..2 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -473,7 +501,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_soft_stop_lets_a_long_answer_end_and_closes() {
-        let (address, lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, lifecycle) = start(Duration::from_mins(1));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = b"GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
         stream.write_all(request).await.unwrap();
@@ -489,7 +517,7 @@ mod tests {
     /// The listener takes two connections: were the two that never read kept, the third would never be served.
     #[tokio::test]
     async fn clients_that_never_read_lose_their_places() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let mut silent = Vec::new();
         for path in ["/big", "/flood"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -503,7 +531,7 @@ mod tests {
 
     #[tokio::test]
     async fn headers_beyond_the_limit_are_refused() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         let mut request = b"GET /peer HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
         request.resize(20_000, b'x');
         let answer = exchange(address, &request).await;
@@ -512,7 +540,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_lengths_are_refused() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, _lifecycle) = start(Duration::from_mins(1));
         for framing in [
             "Content-Length: 3\r\nContent-Length: 4\r\n",
             "Content-Length: x\r\n",
@@ -526,15 +554,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_explained() {
-        let (address, _lifecycle) = start(Duration::from_mins(1)).await;
-        let error = bind(ListenAddress(address), "--listen").await.unwrap_err();
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        let error = bind(ListenAddress(address), "--listen").unwrap_err();
         assert!(error.to_string().contains("already in use"), "{error}");
         assert!(error.to_string().contains("--listen"), "{error}");
     }
 
     #[tokio::test]
     async fn the_soft_stop_closes_idle_connections() {
-        let (address, lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, lifecycle) = start(Duration::from_mins(1));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
             .write_all(b"GET /peer HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -550,7 +578,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_hard_stop_cuts_what_drains() {
-        let (address, lifecycle) = start(Duration::from_mins(1)).await;
+        let (address, lifecycle) = start(Duration::from_mins(1));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
         stream.write_all(request).await.unwrap();

@@ -131,8 +131,8 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
     let (public, admin) = role.addresses(&loaded);
     let bounds = Bounds::from(&loaded.config.server);
     let limit = Duration::from_secs(loaded.config.server.shutdown_seconds);
-    let public = listen::bind(public, "--listen").await?;
-    let admin = listen::bind(admin, "--admin-listen").await?;
+    let public = listen::bind(public, "--listen")?;
+    let admin = listen::bind(admin, "--admin-listen")?;
     let lifecycle = Lifecycle::default();
     let admin_address = admin.local_addr()?;
     let role_part = Arc::new(OnceLock::new());
