@@ -184,7 +184,7 @@ impl Follower {
             Some(AnswerEvent::Resync { text }) => {
                 if let State::Live(reader) = &self.state {
                     let bases = reader.bases();
-                    self.compare(&bases, text);
+                    self.compare(&bases, text, true);
                 }
             }
             Some(AnswerEvent::Away) => self.state = State::Opening(None),
@@ -202,7 +202,8 @@ impl Follower {
                 if let State::Live(reader) = &mut self.state
                     && self.held.offset > reader.reaches()
                 {
-                    self.unsaid = Some(whole(reader.whole()));
+                    let (bases, text) = (reader.bases(), reader.whole());
+                    self.compare(&bases, text, false);
                 }
                 self.state = State::Ending(outcome);
             }
@@ -238,10 +239,17 @@ impl Follower {
         }
     }
 
-    /// The text as it stands whole: what of it is new to the client.
-    fn compare(&mut self, bases: &Bases, text: String) {
+    /// The text as it stands whole: what of it is new to the client. Unless there may be `more` than that, what the client
+    /// holds beyond it is no part of the answer.
+    fn compare(&mut self, bases: &Bases, text: String, more: bool) {
         let before = self.held.offset;
-        match self.held.text(bases, text.len()) {
+        let news = if before > text.len() && !more {
+            self.held.epoch = bases.epoch();
+            News::Resync
+        } else {
+            self.held.text(bases, text.len())
+        };
+        match news {
             News::From(base) if text.is_char_boundary(base) => {
                 self.unsaid = Some(Unsaid {
                     text,
@@ -360,15 +368,13 @@ impl Follower {
         let Reader { epoch, offset } = self.held;
         if offset == reader.offset() && (offset == 0 || epoch == reader.epoch()) {
             self.held.epoch = reader.epoch();
-        } else if offset > reader.reaches() && !self.app.is_shared() {
-            self.unsaid = Some(whole(reader.whole()));
         } else {
-            // Where there are several stores, each may be behind what was shown from another one.
             let bases = self.bases(&reader).await;
             if bases.epoch() > reader.epoch() {
                 return Ok(false);
             }
-            self.compare(&bases, reader.whole());
+            // Where there are several stores, each may be behind what was shown from another one.
+            self.compare(&bases, reader.whole(), self.app.is_shared());
         }
         self.state = State::Live(reader);
         Ok(true)
@@ -396,11 +402,7 @@ impl Follower {
         let live = generation.status.is_live();
         self.owner = generation.epoch;
         // Of an answer that is being made SQL may be behind; what the client holds is then no other text.
-        if !live && self.held.offset > kept.text.len() {
-            self.unsaid = Some(whole(kept.text));
-        } else {
-            self.compare(&kept.bases, kept.text);
-        }
+        self.compare(&kept.bases, kept.text, live);
         if live {
             return Ok(false);
         }

@@ -338,6 +338,7 @@ pub(crate) fn apply(text: &mut String, event: &Value) {
         }
         "resync" => {
             assert_eq!(event["offset"], 0);
+            assert_ne!(event["epoch"], 0, "nobody's text: {event}");
             event["text"].as_str().unwrap().clone_into(text);
         }
         "done" => assert_eq!(event["offset"], text.len(), "{event}"),
