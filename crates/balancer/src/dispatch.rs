@@ -6,7 +6,7 @@ use crate::{
     metrics,
     node::{Node, Pass, Verdict},
     policy::{Choice, Guess, Outcome, View},
-    queue::{Claim, Entry, Place, Turn, Waiter},
+    queue::{Claim, CountSlots, Entry, Place, Turn, Waiter},
     shared::Shared,
 };
 use std::{sync::Arc, time::Duration};
@@ -95,7 +95,7 @@ async fn wait(
     asked: Instant,
 ) -> Result<Lease, NoNode> {
     let _shown = ShownQueue(shared);
-    let Some(mut waiter) = enter(shared, ask) else {
+    let Some(mut waiter) = enter(shared, ask, places.is_some()) else {
         // The queue may be full of others, who wait for another model.
         if !shared.queue.by_tag().contains_key(ask.model.as_str())
             && let Tried::Took(lease) = attempt(shared, ask, wanted, asked, asked)?
@@ -139,19 +139,22 @@ impl Drop for ShownQueue<'_> {
     }
 }
 
-/// `None`: no more may wait.
-fn enter(shared: &Arc<Shared>, ask: &Ask) -> Option<Waiter> {
-    let (pool, model) = (Arc::clone(shared), ask.model.clone());
+/// `None`: no more may wait. `told`: somebody wants to know the place.
+fn enter(shared: &Arc<Shared>, ask: &Ask, told: bool) -> Option<Waiter> {
+    let slots = || -> CountSlots {
+        let (pool, model) = (Arc::clone(shared), ask.model.clone());
+        Box::new(move || {
+            let nodes = pool.pool.nodes();
+            let having = nodes.iter().filter(|node| node.has(&model));
+            having.map(|node| node.slots.capacity()).sum()
+        })
+    };
     let entry = Entry {
         priority: ask.caller.priority,
         user: ask.caller.user,
         tag: ask.model.as_str().into(),
         deadline: Instant::now() + shared.options.queue_timeout,
-        slots: Box::new(move || {
-            let nodes = pool.pool.nodes();
-            let having = nodes.iter().filter(|node| node.has(&model));
-            having.map(|node| node.slots.capacity()).sum()
-        }),
+        slots: told.then(slots),
     };
     shared.queue.enter(entry).ok()
 }

@@ -113,7 +113,8 @@ pub(crate) async fn forward(
             Err(none) => return last.unwrap_or(Err(Unanswered::NoNode(none))),
         };
         wanted.tried.push(lease.node.id);
-        let failure = match attempt(shared, lease, call).await {
+        // In a box of its own: nothing of it is there while the request waits for its lease.
+        let failure = match Box::pin(attempt(shared, lease, call)).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };

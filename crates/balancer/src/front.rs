@@ -22,6 +22,7 @@ use axum::{
     routing::{any, delete, get, post},
 };
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use hyper::body::Body as HttpBody;
 use serde_json::{Value, json};
 use std::{error::Error, net::SocketAddr, sync::Arc};
@@ -57,19 +58,25 @@ const ANSWERED: [&str; 9] = [
 
 impl Public {
     /// Answers a request that came from `peer`.
-    pub async fn answer<B>(&self, peer: SocketAddr, request: Request<B>) -> Response
+    pub fn answer<B>(
+        &self,
+        peer: SocketAddr,
+        request: Request<B>,
+    ) -> impl Future<Output = Response> + Send + use<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         if request.method() == Method::POST && ANSWERED.contains(&request.uri().path()) {
-            return infer::answer(&self.front, peer.ip(), request).await;
+            return infer::answer(&self.front, peer.ip(), request).left_future();
         }
-        let request = request.map(Body::new);
-        match self.routes.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        let answer = self.routes.clone().oneshot(request.map(Body::new));
+        answer
+            .map(|answer| match answer {
+                Ok(response) => response,
+                Err(never) => match never {},
+            })
+            .right_future()
     }
 }
 

@@ -235,13 +235,12 @@ impl Service<Request<Incoming>> for Exchange {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let Self { site, seam, peer } = self.clone();
         let open = long::may_stay(&request);
-        async move {
-            let answer = site.answer(peer, seam.asked(request)).await;
-            Ok(seam.answered(answer, open))
-        }
-        .boxed()
+        let seam = Arc::clone(&self.seam);
+        let answer = self.site.answer(self.peer, seam.asked(request));
+        answer
+            .map(move |answer| Ok(seam.answered(answer, open)))
+            .boxed()
     }
 }
 

@@ -15,6 +15,7 @@ use jarvis_balancer::Public;
 use serde_json::json;
 use std::{
     error::Error,
+    future::ready,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -51,37 +52,52 @@ pub(crate) struct Site {
     pub(crate) guard: Guard,
 }
 
+// What an answer goes through is put together before it is waited for, instead of in one async function within another: each of
+// those would keep a copy of the request for as long as the answer takes.
+
 impl Site {
     /// Answers a request that came from `peer`.
-    pub(crate) async fn answer<B>(&self, peer: SocketAddr, request: Request<B>) -> Response
+    pub(crate) fn answer<B>(
+        &self,
+        peer: SocketAddr,
+        request: Request<B>,
+    ) -> impl Future<Output = Response> + Send + use<B>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
         if let Some(refused) = self.guard.refusal(request.headers()) {
-            return refused;
+            return ready(refused).left_future();
         }
-        let request = request.map(Unpaused::new);
-        let answered = AssertUnwindSafe(self.app.answer(peer, request)).catch_unwind();
-        answered.await.unwrap_or_else(|_| panicked())
+        let answer = self.app.answer(peer, request.map(Unpaused::new));
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        answer
+            .map(|answer| answer.unwrap_or_else(|_| panicked()))
+            .right_future()
     }
 }
 
 impl App {
-    async fn answer<B>(&self, peer: SocketAddr, mut request: Request<B>) -> Response
+    fn answer<B>(
+        &self,
+        peer: SocketAddr,
+        mut request: Request<B>,
+    ) -> impl Future<Output = Response> + Send + use<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         match self {
-            Self::Balancer(public) => public.answer(peer, request).await,
+            Self::Balancer(public) => public.answer(peer, request).left_future(),
             Self::Router(router) => {
                 request.extensions_mut().insert(ConnectInfo(peer));
-                let request = request.map(Body::new);
-                match router.clone().oneshot(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
+                let answer = router.clone().oneshot(request.map(Body::new));
+                answer
+                    .map(|answer| match answer {
+                        Ok(response) => response,
+                        Err(never) => match never {},
+                    })
+                    .right_future()
             }
         }
     }

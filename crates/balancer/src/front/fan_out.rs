@@ -86,7 +86,7 @@ async fn fan_out(front: &Front, request: Request, only_having: bool) -> Response
         let sent = Arc::new(Sent {
             method: parts.method,
             path: path_and_query(&parts.uri).to_owned(),
-            headers: headers::to_node(&front.access, parts.headers),
+            headers: headers::to_node(&front.access, &parts.headers),
             body,
         });
         let (told, steps) = mpsc::channel(nodes.len());

@@ -34,19 +34,27 @@ fn stays(name: &HeaderName) -> bool {
 }
 
 /// The client's headers as they go to a node: without those of its connection, of our own, and of what we change (a compressed
-/// answer could not be followed). The administrators' key is nobody else's.
-pub(super) fn to_node(access: &Access, mut headers: HeaderMap) -> HeaderMap {
-    if access.is_key(&headers) {
-        headers.remove(header::AUTHORIZATION);
-    }
-    let named = headers.get_all(header::CONNECTION).into_iter();
-    let named = named
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok());
-    let staying = headers.keys().filter(|name| stays(name)).cloned();
-    for name in named.chain(staying).collect::<Vec<_>>() {
-        headers.remove(name);
+/// answer could not be followed). The administrators' key is nobody else's. Values are copied out of the buffer of the
+/// client's connection.
+pub(super) fn to_node(access: &Access, given: &HeaderMap) -> HeaderMap {
+    let is_key = access.is_key(given);
+    let said = given.get_all(header::CONNECTION).into_iter();
+    let said = said.filter_map(|value| value.to_str().ok());
+    let named: Vec<_> = said.flat_map(|value| value.split(',')).collect();
+    let is_named = |name: &str| {
+        let mut named = named.iter();
+        named.any(|other| other.trim().eq_ignore_ascii_case(name))
+    };
+    let is_kept = |name: &HeaderName| {
+        stays(name) || is_named(name.as_str()) || is_key && *name == header::AUTHORIZATION
+    };
+    let going = || given.iter().filter(|(name, _)| !is_kept(name));
+    let mut headers = HeaderMap::with_capacity(going().count());
+    for (name, value) in going() {
+        // It was one already.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.append(name, value);
+        }
     }
     headers
 }
@@ -87,7 +95,7 @@ mod tests {
                 HeaderValue::from_static(value),
             )
         });
-        let sent = to_node(&Access::default(), HeaderMap::from_iter(given));
+        let sent = to_node(&Access::default(), &HeaderMap::from_iter(given));
         assert_eq!(sent.len(), 2, "{sent:?}");
         assert_eq!(sent["x-own"], "kept");
     }

@@ -15,7 +15,7 @@ use crate::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
@@ -32,33 +32,49 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A request for a model.
-pub(super) async fn answer<B>(front: &Front, peer: IpAddr, request: http::Request<B>) -> Response
+/// A request for a model. What is needed of its head is taken out before anything is waited for: the rest, and the
+/// connection's buffer that it lies in, need not be kept until there is an answer.
+pub(super) fn answer<B>(
+    front: &Front,
+    peer: IpAddr,
+    request: http::Request<B>,
+) -> impl Future<Output = Response> + Send + use<B>
 where
-    B: HttpBody<Data = Bytes>,
+    B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path();
-    let answered = async {
-        let body = whole(body, front.balancer.shared.options.max_body).await?;
-        let caller = front.access.caller(&parts.headers, peer);
-        let dialect = Dialect::of_path(path);
-        let ask = Ask::read(dialect, body, caller)
-            .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))?;
-        let call = Call {
-            method: &parts.method,
-            path: path_and_query(&parts.uri),
-            headers: &headers::to_node(&front.access, parts.headers),
-            ask: &Arc::new(ask),
+    let dialect = Dialect::of_path(parts.uri.path());
+    let path: Box<str> = path_and_query(&parts.uri).into();
+    let caller = front.access.caller(&parts.headers, peer);
+    let headers = headers::to_node(&front.access, &parts.headers);
+    let front = front.clone();
+    async move {
+        let answered = async {
+            let body = whole(body, front.balancer.shared.options.max_body).await?;
+            let ask = Ask::read(dialect, body, caller)
+                .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))?;
+            let asked = Asked {
+                path: path.clone(),
+                headers,
+                ask: Arc::new(ask),
+            };
+            forwarded(&front, &asked).await.map(respond)
         };
-        forwarded(front, call).await
-    };
-    match answered.await {
-        Ok(answer) => respond(answer),
-        Err(refusal) => refusal.of(path).into_response(),
+        let refused = |refusal: Refusal| refusal.of(&path).into_response();
+        answered.await.unwrap_or_else(refused)
     }
 }
+
+/// A request for a model, as it goes to nodes.
+struct Asked {
+    /// With the query.
+    path: Box<str>,
+    headers: HeaderMap,
+    ask: Arc<Ask>,
+}
+
+type Forwarded = Result<(Answer, Option<Dialect>), Refusal>;
 
 /// As it goes to a node.
 pub(super) fn path_and_query(uri: &Uri) -> &str {
@@ -66,8 +82,14 @@ pub(super) fn path_and_query(uri: &Uri) -> &str {
 }
 
 /// A model that nobody has is looked for once more: it may have been pulled a moment ago.
-async fn forwarded(front: &Front, call: Call<'_>) -> Result<(Answer, Option<Dialect>), Refusal> {
+async fn forwarded(front: &Front, asked: &Asked) -> Forwarded {
     let shared = &front.balancer.shared;
+    let call = Call {
+        method: &Method::POST,
+        path: &asked.path,
+        headers: &asked.headers,
+        ask: &asked.ask,
+    };
     let mut looked = false;
     let answered = loop {
         let answered = forward::forward(shared, call, None, None).await;
@@ -201,7 +223,7 @@ async fn plainly(
     let request = Outgoing {
         method: &parts.method,
         path: path_and_query(&parts.uri),
-        headers: &headers::to_node(&front.access, parts.headers),
+        headers: &headers::to_node(&front.access, &parts.headers),
         body,
     };
     match node.send(request).await {

@@ -74,7 +74,7 @@ fn entry(tag: &str) -> Entry {
         user: 1,
         tag: tag.into(),
         deadline: Instant::now() + FAR,
-        slots: Box::new(|| 2),
+        slots: Some(Box::new(|| 2)),
     }
 }
 
@@ -473,7 +473,7 @@ impl World {
                     user: *user,
                     tag: (*tag).into(),
                     deadline: Instant::now() + Duration::from_secs(*seconds),
-                    slots: Box::new(|| 4),
+                    slots: Some(Box::new(|| 4)),
                 };
                 let full = self.queue.len() >= 24;
                 let entered = self.queue.enter(entry);

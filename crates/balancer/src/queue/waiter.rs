@@ -30,9 +30,12 @@ pub(crate) struct Entry {
     pub(crate) tag: Tag,
     /// When waiting is given up.
     pub(crate) deadline: Instant,
-    /// How many slots could serve this, whether free or not: for the estimate.
-    pub(crate) slots: Box<dyn Fn() -> u32 + Send + Sync>,
+    /// Counts the slots that could serve this, whether free or not, for the estimate; `None` where nobody wants to be told of
+    /// the place.
+    pub(crate) slots: Option<CountSlots>,
 }
+
+pub(crate) type CountSlots = Box<dyn Fn() -> u32 + Send + Sync>;
 
 /// No more may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -181,7 +184,7 @@ pub(crate) enum Turn {
     /// There may be something to claim. To be answered at once, without awaiting anything else, by
     /// [`Waiter::took`], [`Waiter::lost`] or [`Waiter::pass`]; asking for the next turn means that it was lost.
     Try,
-    /// The place has changed; the first such tells it. At most twice a second.
+    /// The place has changed; the first such tells it. At most twice a second, and only where slots are counted.
     Moved(Place),
     /// The deadline has passed; it is off the queue.
     Late,
@@ -194,7 +197,7 @@ pub(crate) struct Waiter {
     deadline: Instant,
     #[cfg_attr(not(test), expect(dead_code, reason = "seen by tests"))]
     tag: Tag,
-    slots: Box<dyn Fn() -> u32 + Send + Sync>,
+    slots: Option<CountSlots>,
     trying: bool,
     told: Option<Place>,
     look_at: Instant,
@@ -209,7 +212,9 @@ impl Waiter {
             self.lost();
         }
         loop {
-            let mut alarm = pin!(time::sleep_until(self.look_at.min(self.deadline)));
+            let look_at = self.slots.as_ref().map(|_| self.look_at);
+            let alarm = look_at.map_or(self.deadline, |at| at.min(self.deadline));
+            let mut alarm = pin!(time::sleep_until(alarm));
             let found = poll_fn(|context| {
                 let found = self.find(context);
                 if found != Found::Waiting {
@@ -225,7 +230,9 @@ impl Waiter {
                 Found::Gone => return Turn::Late,
                 Found::Waiting => {}
             }
-            if let Some(place) = self.look() {
+            if self.slots.is_some()
+                && let Some(place) = self.look()
+            {
                 return Turn::Moved(place);
             }
         }
@@ -260,7 +267,7 @@ impl Waiter {
             let ahead = board.ahead(self.number, Instant::now());
             (ahead, board.mean_hold())
         });
-        let slots = (self.slots)();
+        let slots = self.slots.as_ref().map_or(0, |slots| slots());
         #[expect(clippy::cast_precision_loss, reason = "an estimate over small counts")]
         let rounds = (ahead + 1) as f64 / f64::from(slots);
         let eta = mean.filter(|_| slots > 0).map(|mean| mean * rounds);
