@@ -7,6 +7,7 @@ mod headers;
 mod infer;
 mod lists;
 mod path;
+mod queued;
 mod refusal;
 
 pub use access::{Access, ParseSecretError};

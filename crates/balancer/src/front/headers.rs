@@ -1,6 +1,9 @@
 //! Which headers go through, and which are ours.
 
-use super::access::{Access, INTERNAL, PRIORITY, USER};
+use super::{
+    access::{Access, INTERNAL, PRIORITY, USER},
+    queued,
+};
 use crate::dispatch::Server;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::time::Duration;
@@ -29,7 +32,7 @@ fn stays(name: &HeaderName) -> bool {
             | header::PROXY_AUTHENTICATE
     ) || matches!(
         name.as_str(),
-        "keep-alive" | "proxy-connection" | INTERNAL | USER | PRIORITY
+        "keep-alive" | "proxy-connection" | INTERNAL | USER | PRIORITY | queued::EVENTS
     )
 }
 

@@ -1,10 +1,10 @@
 //! Requests that a model answers, and whatever else clients send.
 
-use super::{Front, headers, path, refusal::Refusal};
+use super::{Front, headers, path, queued, refusal::Refusal};
 use crate::{
     ask::Ask,
     catalog::full_name,
-    dispatch::{NoNode, Server},
+    dispatch::{NoNode, Places, Server},
     forward::{self, Answer, AnswerBody, Call, Relay, Unanswered},
     node::Node,
     resume::{self, Dialect},
@@ -48,6 +48,9 @@ where
     let path: Box<str> = path_and_query(&parts.uri).into();
     let caller = front.access.caller(&parts.headers, peer);
     let headers = headers::to_node(&front.access, &parts.headers);
+    // Ollama's dialect has no room for it.
+    let tells =
+        queued::are_wanted(&parts.headers) && dialect.is_some_and(|dialect| !dialect.is_ollama());
     let front = front.clone();
     async move {
         let answered = async {
@@ -59,7 +62,10 @@ where
                 headers,
                 ask: Arc::new(ask),
             };
-            forwarded(&front, &asked).await.map(respond)
+            if tells && asked.ask.stream {
+                return Box::pin(queued::answer(front, asked)).await;
+            }
+            forwarded(&front, &asked, None).await.map(respond)
         };
         let refused = |refusal: Refusal| refusal.of(&path).into_response();
         answered.await.unwrap_or_else(refused)
@@ -67,14 +73,14 @@ where
 }
 
 /// A request for a model, as it goes to nodes.
-struct Asked {
+pub(super) struct Asked {
     /// With the query.
     path: Box<str>,
     headers: HeaderMap,
     ask: Arc<Ask>,
 }
 
-type Forwarded = Result<(Answer, Option<Dialect>), Refusal>;
+pub(super) type Forwarded = Result<(Answer, Option<Dialect>), Refusal>;
 
 /// As it goes to a node.
 pub(super) fn path_and_query(uri: &Uri) -> &str {
@@ -82,7 +88,7 @@ pub(super) fn path_and_query(uri: &Uri) -> &str {
 }
 
 /// A model that nobody has is looked for once more: it may have been pulled a moment ago.
-async fn forwarded(front: &Front, asked: &Asked) -> Forwarded {
+pub(super) async fn forwarded(front: &Front, asked: &Asked, places: Option<&Places>) -> Forwarded {
     let shared = &front.balancer.shared;
     let call = Call {
         method: &Method::POST,
@@ -92,7 +98,7 @@ async fn forwarded(front: &Front, asked: &Asked) -> Forwarded {
     };
     let mut looked = false;
     let answered = loop {
-        let answered = forward::forward(shared, call, None, None).await;
+        let answered = forward::forward(shared, call, None, places).await;
         let unknown = matches!(answered, Err(Unanswered::NoNode(NoNode::UnknownModel)));
         if looked || !unknown || !shared.may_look() {
             break answered;
@@ -106,7 +112,7 @@ async fn forwarded(front: &Front, asked: &Asked) -> Forwarded {
     }
 }
 
-fn respond((answer, dialect): (Answer, Option<Dialect>)) -> Response {
+pub(super) fn respond((answer, dialect): (Answer, Option<Dialect>)) -> Response {
     let Answer {
         mut head,
         body,

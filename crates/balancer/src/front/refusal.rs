@@ -6,7 +6,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use jarvis_protocol::{ollama::ErrorBody, openai::ErrorEnvelope};
+use bytes::Bytes;
+use jarvis_protocol::{ollama::ErrorBody, openai::ErrorEnvelope, sse::Event};
 
 /// Why a request is not answered.
 #[derive(Debug, Clone)]
@@ -38,6 +39,12 @@ impl Refusal {
                 "no node can be reached right now",
             )
         }
+    }
+
+    /// As the last event of a stream in OpenAI's dialect.
+    pub(super) fn event(self) -> Bytes {
+        let body = ErrorEnvelope::for_status(self.status.as_u16(), self.message);
+        Event::data(serde_json::to_string(&body).unwrap_or_default()).encode()
     }
 
     /// In the dialect of `path`.

@@ -8,6 +8,7 @@ mod dialect;
 mod faults;
 mod front;
 mod node;
+mod queued;
 mod queueing;
 mod web;
 
