@@ -148,7 +148,7 @@ async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
             headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
             ask: &ask,
         };
-        forward::forward(&shared, call, beginning.as_ref(), Some(&told)).await
+        forward::forward(&shared, &call, beginning.as_ref(), Some(&told)).await
     };
     Ok(Phase::Open {
         balancer,

@@ -34,7 +34,7 @@ use std::{
 use tokio::time;
 
 /// A request as it goes to a node. Once that answers, only what was asked is kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a Method,
     /// Path and query.
@@ -88,6 +88,16 @@ enum Failure {
     Refused(Box<Answer>),
 }
 
+impl Failure {
+    /// To the client, where no other node is to do better.
+    fn told(self) -> Result<Answer, Unanswered> {
+        match self {
+            Self::Lost(node, source) => Err(Unanswered::Failed { node, source }),
+            Self::Refused(answer) => Ok(*answer),
+        }
+    }
+}
+
 /// An error's body is read up to here.
 const MAX_ERROR: usize = 64 << 10;
 /// An answer that does not stream is read up to here.
@@ -96,7 +106,7 @@ const MAX_WHOLE: usize = 256 << 20;
 /// Has a request answered, from the beginning of its answer on, if it has one. Dropping the future frees the node.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
-    call: Call<'_>,
+    call: &Call<'_>,
     beginning: Option<&Beginning>,
     places: Option<&Places>,
 ) -> Result<Answer, Unanswered> {
@@ -110,7 +120,7 @@ pub(crate) async fn forward(
     loop {
         let lease = match dispatch::acquire(shared, call.ask, &wanted, places).await {
             Ok(lease) => lease,
-            Err(none) => return last.unwrap_or(Err(Unanswered::NoNode(none))),
+            Err(none) => return last.map_or(Err(Unanswered::NoNode(none)), Failure::told),
         };
         wanted.tried.push(lease.node.id);
         // In a box of its own: nothing of it is there while the request waits for its lease.
@@ -118,20 +128,16 @@ pub(crate) async fn forward(
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        last = Some(match failure {
-            Failure::Lost(node, source) => Err(Unanswered::Failed { node, source }),
-            Failure::Refused(answer) => Ok(*answer),
-        });
-        let hopeless =
-            matches!(&last, Some(Err(Unanswered::Failed { source, .. })) if !source.retryable());
+        let hopeless = matches!(&failure, Failure::Lost(_, source) if !source.retryable());
         if hopeless || !shared.budget().retry(shared.now()) {
-            return last.unwrap_or(Err(Unanswered::NoNode(NoNode::Unavailable)));
+            return failure.told();
         }
+        last = Some(failure);
         metrics::retried();
     }
 }
 
-async fn attempt(shared: &Arc<Shared>, lease: Lease, call: Call<'_>) -> Result<Answer, Failure> {
+async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Call<'_>) -> Result<Answer, Failure> {
     let ask = call.ask;
     // Of our own engine's answers the exact tokens are kept, for an exact seam.
     let telling = match ask.dialect {

@@ -68,8 +68,10 @@ impl Public {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        if request.method() == Method::POST && ANSWERED.contains(&request.uri().path()) {
-            return infer::answer(&self.front, peer.ip(), request).left_future();
+        let path = request.uri().path();
+        let answered = ANSWERED.into_iter().find(|route| *route == path);
+        if let Some(route) = answered.filter(|_| request.method() == Method::POST) {
+            return infer::answer(&self.front, peer.ip(), route, request).left_future();
         }
         let answer = self.routes.clone().oneshot(request.map(Body::new));
         answer

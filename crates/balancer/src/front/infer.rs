@@ -1,6 +1,10 @@
 //! Requests that a model answers, and whatever else clients send.
 
-use super::{Front, headers, path, queued, refusal::Refusal};
+use super::{
+    Front, headers, path,
+    queued::{self, Asked},
+    refusal::Refusal,
+};
 use crate::{
     ask::Ask,
     catalog::full_name,
@@ -15,10 +19,11 @@ use crate::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts},
+    http::{Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame};
 use serde::Deserialize;
@@ -32,11 +37,12 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A request for a model. What is needed of its head is taken out before anything is waited for: the rest, and the
-/// connection's buffer that it lies in, need not be kept until there is an answer.
+/// A request for a model, at `route`. What is needed of its head is taken out before anything is waited for: the rest, and
+/// the connection's buffer that it lies in, need not be kept until there is an answer.
 pub(super) fn answer<B>(
     front: &Front,
     peer: IpAddr,
+    route: &'static str,
     request: http::Request<B>,
 ) -> impl Future<Output = Response> + Send + use<B>
 where
@@ -44,7 +50,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
-    let dialect = Dialect::of_path(parts.uri.path());
+    let dialect = Dialect::of_path(route);
     let path: Box<str> = path_and_query(&parts.uri).into();
     let caller = front.access.caller(&parts.headers, peer);
     let headers = headers::to_node(&front.access, &parts.headers);
@@ -52,32 +58,25 @@ where
     let tells =
         queued::are_wanted(&parts.headers) && dialect.is_some_and(|dialect| !dialect.is_ollama());
     let front = front.clone();
-    async move {
-        let answered = async {
-            let body = whole(body, front.balancer.shared.options.max_body).await?;
-            let ask = Ask::read(dialect, body, caller)
-                .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))?;
-            let asked = Asked {
-                path: path.clone(),
-                headers,
-                ask: Arc::new(ask),
-            };
-            if tells && asked.ask.stream {
-                return Box::pin(queued::answer(front, asked)).await;
-            }
-            forwarded(&front, &asked, None).await.map(respond)
+    let answered = async move {
+        let body = whole(body, front.balancer.shared.options.max_body).await?;
+        let ask = Ask::read(dialect, body, caller)
+            .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why))?;
+        let ask = Arc::new(ask);
+        if tells && ask.stream {
+            let asked = Asked { path, headers, ask };
+            return Box::pin(queued::answer(front, asked)).await;
+        }
+        let call = Call {
+            method: &Method::POST,
+            path: &path,
+            headers: &headers,
+            ask: &ask,
         };
-        let refused = |refusal: Refusal| refusal.of(&path).into_response();
-        answered.await.unwrap_or_else(refused)
-    }
-}
-
-/// A request for a model, as it goes to nodes.
-pub(super) struct Asked {
-    /// With the query.
-    path: Box<str>,
-    headers: HeaderMap,
-    ask: Arc<Ask>,
+        forwarded(&front, &call, None).await.map(respond)
+    };
+    let refused = |refusal: Refusal| refusal.of(route).into_response();
+    answered.map(move |answered| answered.unwrap_or_else(refused))
 }
 
 pub(super) type Forwarded = Result<(Answer, Option<Dialect>), Refusal>;
@@ -88,14 +87,12 @@ pub(super) fn path_and_query(uri: &Uri) -> &str {
 }
 
 /// A model that nobody has is looked for once more: it may have been pulled a moment ago.
-pub(super) async fn forwarded(front: &Front, asked: &Asked, places: Option<&Places>) -> Forwarded {
+pub(super) async fn forwarded(
+    front: &Front,
+    call: &Call<'_>,
+    places: Option<&Places>,
+) -> Forwarded {
     let shared = &front.balancer.shared;
-    let call = Call {
-        method: &Method::POST,
-        path: &asked.path,
-        headers: &asked.headers,
-        ask: &asked.ask,
-    };
     let mut looked = false;
     let answered = loop {
         let answered = forward::forward(shared, call, None, places).await;

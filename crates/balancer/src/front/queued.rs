@@ -4,24 +4,25 @@
 
 use super::{
     Front,
-    infer::{Asked, Forwarded, forwarded, respond},
+    infer::{Forwarded, forwarded, respond},
     refusal::Refusal,
 };
 use crate::{
+    ask::Ask,
     dispatch::Server,
-    forward::{Answer, AnswerBody},
+    forward::{Answer, AnswerBody, Call},
     queue::Place,
 };
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     response::Response,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use jarvis_protocol::sse::Event;
 use serde_json::{Value, json};
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
 /// What asks for it, with the value `true`.
@@ -35,10 +36,26 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
     headers.get(EVENTS).is_some_and(|value| value == "true")
 }
 
+/// A request for a model, as it goes to nodes.
+pub(super) struct Asked {
+    /// With the query.
+    pub(super) path: Box<str>,
+    pub(super) headers: HeaderMap,
+    pub(super) ask: Arc<Ask>,
+}
+
 /// Answers, with news of the queue if the request has to wait.
 pub(super) async fn answer(front: Front, asked: Asked) -> Result<Response, Refusal> {
     let (places, told) = watch::channel(None);
-    let answer = async move { forwarded(&front, &asked, Some(&places)).await };
+    let answer = async move {
+        let call = Call {
+            method: &Method::POST,
+            path: &asked.path,
+            headers: &asked.headers,
+            ask: &asked.ask,
+        };
+        forwarded(&front, &call, Some(&places)).await
+    };
     let mut waiting = Waiting {
         answer: Box::pin(answer),
         told,
