@@ -7,11 +7,13 @@ use crate::{
     resume::Dialect,
 };
 use bytes::Bytes;
+use jarvis_protocol::ollama::KeepAlive;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{
     borrow::Cow,
     hash::{Hash, Hasher as _},
+    time::Duration,
 };
 
 /// Who asks, and how urgent it is.
@@ -48,6 +50,8 @@ pub(crate) struct Ask {
     pub(crate) prefix: Vec<Link>,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) caller: Caller,
+    /// It asks nothing, and has the model unloaded.
+    pub(crate) unloads: bool,
     /// The request as it came.
     pub(crate) body: Bytes,
     /// Whether its tokens are counted as they come, so that every record is read at once.
@@ -67,6 +71,8 @@ struct Fields<'a> {
     prompt: Option<&'a RawValue>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    keep_alive: Option<&'a RawValue>,
     #[serde(default)]
     options: Option<Limits>,
     #[serde(default)]
@@ -101,10 +107,11 @@ impl Ask {
         }
         let parts = fields.messages.as_deref().unwrap_or_default();
         let rest = fields.prompt.or(fields.input);
+        let is_empty = parts.is_empty() && rest.is_none_or(|rest| rest.get() == "\"\"");
+        let streams_unless_told = dialect.is_some_and(Dialect::is_ollama);
         let prefix = chain(&model, parts.iter().chain(&rest).map(|part| part.get()));
         let limit = fields.options.unwrap_or_default().num_predict;
         let limit = limit.or(fields.max_completion_tokens).or(fields.max_tokens);
-        let streams_unless_told = dialect.is_some_and(Dialect::is_ollama);
         Ok(Self {
             model: full_name(&model),
             dialect,
@@ -113,6 +120,7 @@ impl Ask {
             prefix,
             max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()),
             caller,
+            unloads: is_empty && streams_unless_told && fields.keep_alive.is_some_and(is_zero),
             counted: false,
             body,
         })
@@ -126,6 +134,11 @@ impl Ask {
             max_tokens: self.max_tokens,
         }
     }
+}
+
+fn is_zero(keep_alive: &RawValue) -> bool {
+    serde_json::from_str(keep_alive.get())
+        .is_ok_and(|keep_alive: KeepAlive| keep_alive == KeepAlive::For(Duration::ZERO))
 }
 
 /// The hash chain over the parts of a prompt: two prompts share a cached beginning as far as their chains agree.
@@ -171,6 +184,47 @@ mod tests {
         assert_eq!(ask.prefix.len(), 2);
         let message = r#"{"role":"user","content":"a"}"#;
         assert_eq!(ask.prompt_bytes as usize, 2 * message.len());
+    }
+
+    #[test]
+    fn what_asks_nothing_and_keeps_the_model_for_no_time_unloads_it() {
+        let unloads = |dialect, body| ask(dialect, body).unwrap().unloads;
+        for (dialect, body) in [
+            (Dialect::OllamaGenerate, r#"{"model":"m","keep_alive":0}"#),
+            (
+                Dialect::OllamaGenerate,
+                r#"{"model":"m","prompt":"","keep_alive":"0s"}"#,
+            ),
+            (
+                Dialect::OllamaChat,
+                r#"{"model":"m","messages":[],"keep_alive":0.0}"#,
+            ),
+        ] {
+            assert!(unloads(dialect, body), "{body}");
+        }
+        for (dialect, body) in [
+            (
+                Dialect::OllamaGenerate,
+                r#"{"model":"m","prompt":"a","keep_alive":0}"#,
+            ),
+            (
+                Dialect::OllamaChat,
+                r#"{"model":"m","messages":[{}],"keep_alive":0}"#,
+            ),
+            (
+                Dialect::OllamaGenerate,
+                r#"{"model":"m","keep_alive":"1s"}"#,
+            ),
+            (Dialect::OllamaGenerate, r#"{"model":"m","keep_alive":-1}"#),
+            (Dialect::OllamaGenerate, r#"{"model":"m","keep_alive":"x"}"#),
+            (Dialect::OllamaGenerate, r#"{"model":"m"}"#),
+            (
+                Dialect::OpenAiChat,
+                r#"{"model":"m","messages":[],"keep_alive":0}"#,
+            ),
+        ] {
+            assert!(!unloads(dialect, body), "{body}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod lists;
 mod path;
 mod queued;
 mod refusal;
+mod unload;
 
 pub use access::{Access, ParseSecretError};
 

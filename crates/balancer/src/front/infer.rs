@@ -4,6 +4,7 @@ use super::{
     Front, headers, path,
     queued::{self, Asked},
     refusal::Refusal,
+    unload,
 };
 use crate::{
     ask::Ask,
@@ -73,6 +74,11 @@ where
             headers: &headers,
             ask: &ask,
         };
+        if ask.unloads {
+            return Box::pin(unload::everywhere(&front, &call))
+                .await
+                .map(respond);
+        }
         forwarded(&front, &call, None).await.map(respond)
     };
     let refused = |refusal: Refusal| refusal.of(route).into_response();

@@ -261,6 +261,42 @@ async fn a_models_details_are_shown_by_a_node_that_has_it_even_while_all_slots_a
     assert!(busy.end().await.whole);
 }
 
+/// As `ollama stop` has it.
+#[tokio::test]
+async fn a_model_is_unloaded_on_every_node_that_has_it_in_memory() {
+    let nodes = [ollama().await, ollama().await, ollama().await];
+    let specs = ["a", "b", "c"].iter().zip(&nodes);
+    let served = serve(
+        quick(),
+        specs.map(|(name, node)| spec(name, node)).collect(),
+    )
+    .await;
+    for _ in 0..2 {
+        let answer = served.post("/api/chat", &Dialect::Chat.streamed()).await;
+        assert_eq!(answer.status, 200);
+    }
+    let running = async || served.get("/api/ps").await.json()["models"].clone();
+    assert_eq!(running().await.as_array().unwrap().len(), 2);
+    let asked = || nodes.iter().map(|node| node.heard().len());
+    let before: Vec<_> = asked().collect();
+    let stop = r#"{"model":"m","prompt":"","keep_alive":0}"#;
+    let answer = served.post("/api/generate", stop).await;
+    assert_eq!(
+        (answer.status, &answer.json()["done_reason"]),
+        (200, &json!("unload"))
+    );
+    assert_eq!(running().await, json!([]));
+    let asked: Vec<_> = asked().zip(before).map(|(now, then)| now - then).collect();
+    assert_eq!(asked, [1, 1, 0]);
+    // There is nothing to unload any more, and a model that nobody has is none.
+    let answer = served.post("/api/generate", stop).await;
+    assert_eq!(answer.json()["done_reason"], "unload");
+    let unknown = r#"{"model":"unknown","keep_alive":0}"#;
+    let answer = served.post("/api/generate", unknown).await;
+    assert!(answer.ollama_error(404).contains("unknown"));
+    served.until_idle().await;
+}
+
 #[tokio::test]
 async fn errors_have_the_shape_of_their_dialect() {
     let node = ollama().await;

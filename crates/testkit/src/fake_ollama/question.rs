@@ -40,6 +40,8 @@ pub(super) struct Question {
     pub(super) prompt: String,
     pub(super) options: Options,
     pub(super) think: Option<bool>,
+    /// The model stays in memory for no time.
+    pub(super) unloads: bool,
     pub(super) jarvis: Option<RequestExtension>,
 }
 
@@ -66,6 +68,7 @@ impl Question {
         };
         question.render_only = render_only;
         question.think = think;
+        question.unloads = value["keep_alive"] == 0;
         Ok(question)
     }
 
@@ -81,6 +84,7 @@ impl Question {
             prompt: String::new(),
             options,
             think: None,
+            unloads: false,
             jarvis: None,
         }
     }
@@ -163,7 +167,7 @@ impl Question {
         }
     }
 
-    /// Whether nothing is asked: the model shall only be loaded.
+    /// Whether nothing is asked: the model shall only be loaded, or unloaded.
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.prompt.is_empty()
     }

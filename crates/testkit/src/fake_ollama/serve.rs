@@ -184,7 +184,12 @@ async fn answer(
     if !model.is_engine() {
         question.jarvis = None;
     }
-    let load = load(&shared, &model).await;
+    let load = if question.is_empty() && question.unloads {
+        lock(&shared.loaded).remove(&model.info.name);
+        Duration::ZERO
+    } else {
+        load(&shared, &model).await
+    };
     respond(&question, &model, steps, load, open)
 }
 
@@ -231,15 +236,14 @@ fn respond(
     };
     if question.is_empty() {
         open.whole();
-        let mut idle = writer.whole(&Plan {
+        let idle = Plan {
             thinking: Vec::new(),
             pieces: Vec::new(),
-            reason: "load",
+            reason: if question.unloads { "unload" } else { "load" },
             prompt_tokens: 0,
             tokens: 0,
-        });
-        idle["done_reason"] = "load".into();
-        return Json(idle).into_response();
+        };
+        return Json(writer.whole(&idle)).into_response();
     }
     let plan = question.plan(model);
     if !question.streamed && matches!(steps[..], [Step::Rest]) {
