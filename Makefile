@@ -26,7 +26,7 @@ generate: ## Write the generated files anew (configuration schema, OpenAPI docum
 bench: ## Measure every published figure (see bench/)
 	@scripts/bench
 
-chaos: ## Kill Jarvis, its instances, Redis masters and PostgreSQL primaries for two hours or so (see scripts/chaos/)
+chaos: ## Kill Jarvis, its engines and instances, Redis masters and PostgreSQL primaries for two hours or so (see scripts/chaos/)
 	@scripts/chaos/all
 
 bench-balancer: ## Measure the balancer alone, beside nginx, HAProxy and two routers (see bench/)

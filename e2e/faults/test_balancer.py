@@ -1,68 +1,15 @@
 """Engines die under a balancer; who reads an answer does not notice. Engines of one slot, so that text can be compared."""
 
-import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from support.api import LONG, Account, new_answer
+from support.api import Account, new_answer
+from support.cluster import EXACT, RESUMED, Cluster
 from support.jarvis import wait_for
 from support.stream import CHAT, COMPLETIONS, GENERATE, once, read
-from support.target import start_balancer
-
-EXACT = ("--parallel", "1", "--no-prefix-reuse")
-LIMIT = 120
-
-
-class Cluster:
-    """A balancer in front of two engines."""
-
-    def __init__(self, servers, **settings):
-        self.engines = [servers.start("engine", *EXACT) for _ in range(2)]
-        settings = {"JARVIS_SERVER_SHUTDOWN_SECONDS": "60", **settings}
-        self.balancer = start_balancer(servers, self.engines, **settings)
-        self.url = self.balancer.url
-        wait_for(lambda: all(node["up"] for node in self.nodes()), "both engines")
-        listed = httpx.get(f"{self.url}/api/tags").json()["models"]
-        self.model = next(model["name"] for model in listed if "completion" in model["capabilities"])
-
-    def body(self, dialect):
-        return dialect.body(self.model, LONG, LIMIT)
-
-    def undisturbed(self, dialect):
-        """The whole answer, from one of the engines itself."""
-        whole = read(self.engines[0].url, dialect, self.body(dialect))
-        assert whole.usage[1] == LIMIT, "an answer shorter than its limit leaves no time to kill its engine"
-        return whole
-
-    def read(self, dialect, watch=None):
-        return read(self.url, dialect, self.body(dialect), watch)
-
-    def admin(self, method, path, **kwargs):
-        headers = {"authorization": f"Bearer {self.balancer.more['JARVIS_BALANCER_ADMIN_KEY']}"}
-        response = httpx.request(method, f"{self.balancer.admin_url}/admin{path}", headers=headers, **kwargs)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
-    def nodes(self):
-        return self.admin("GET", "/state")["nodes"]
-
-    def engine(self, name):
-        return next(engine for engine in self.engines if engine.public == name)
-
-    def working(self):
-        """The engines that are at something."""
-        return [self.engine(node["name"]) for node in self.nodes() if node["active"]]
-
-    def count(self, metric):
-        text = httpx.get(f"{self.balancer.admin_url}/metrics").text
-        found = re.search(rf"^{re.escape(metric)} (\d+)$", text, re.MULTILINE)
-        return int(found[1]) if found else 0
-
-
-RESUMED = 'ollama_lb_resumes_total{outcome="resumed"}'
 
 
 @pytest.fixture
@@ -83,7 +30,7 @@ def test_an_engine_killed_in_mid_answer_is_not_noticed(cluster, dialect):
     # It comes back, the other goes: the same balancer finds its way.
     dead = cluster.engine(answer.node)
     dead.start()
-    wait_for(lambda: all(node["up"] for node in cluster.nodes()), "the engine to be back")
+    cluster.wait_up("the engine to be back")
     next(engine for engine in cluster.engines if engine is not dead).kill()
     again = cluster.read(dialect)
     again.check_same(whole)

@@ -36,6 +36,8 @@ class Streamed:
     node: str = ""
     reason: str = ""
     text: str = ""
+    # Told by engines to who asks for them.
+    tokens: list = field(default_factory=list)
     ends: list = field(default_factory=list)
     usage: tuple | None = None
     ids: set = field(default_factory=set)
@@ -54,6 +56,7 @@ class Streamed:
         record = json.loads(data)
         if "error" in record:
             raise Broken(f"an error in the middle of an answer: {line}")
+        self.tokens += record.get("jarvis", {}).get("tokens", [])
         if "object" in record:
             self._chunk(record)
         else:
