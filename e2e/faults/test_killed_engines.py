@@ -16,8 +16,11 @@ from support.stream import CHAT, COMPLETIONS, GENERATE, once
 from support.witness import Witness, check_spliced
 
 # `scripts/chaos/engine` raises them; half of them hit engines of one slot.
-KILLS = int(os.environ.get("JARVIS_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("JARVIS_TEST_KILLS", "3"))
 SEED = int(os.environ.get("JARVIS_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+
+# Characters after a seam that are compared.
+NEXT = 8
 
 # Each is answered at greater length than anybody here reads.
 QUESTIONS = (
@@ -40,8 +43,9 @@ class Reader:
         self.question = question
         self.text = ""
         self.shown = []
-        # What they had been shown when an engine was killed.
+        # What they had been shown when an engine was killed, and how long what another went on from was.
         self.held = ""
+        self.seam = None
 
     def read(self, cluster, watch=None):
         def look(answer):
@@ -59,10 +63,11 @@ class Run:
 
     def __init__(self, servers, *engine_args):
         self.random = random.Random(SEED)
-        self.dialects = cycle((CHAT, GENERATE, COMPLETIONS))
+        self.dialects = cycle(self.random.sample((CHAT, GENERATE, COMPLETIONS), 3))
         self.exchanges = []
         self.engines = [Witness(servers.start("engine", *engine_args), self.exchanges) for _ in range(2)]
         self.cluster = Cluster(servers, self.engines, JARVIS_BALANCER_PROBE_SECONDS="1")
+        self.undisturbed = {}
         self.kills = self.late = self.cut = 0
         self.gaps = []
 
@@ -75,19 +80,21 @@ class Run:
 
     def round(self, count):
         """So many read at once; at a random moment of the first one's answer its engine is killed."""
-        readers = self.readers(count)
+        self.cluster.wait_up("both engines")
         self.exchanges.clear()
-        resumed = self.cluster.count(RESUMED)
         self.killed = None
+        readers = self.readers(count)
+        resumed = self.cluster.count(RESUMED)
         self.read(readers, self.random.randrange(1, LIMIT))
-        cut = [reader for reader in readers if self.check(reader)]
+        for reader in readers:
+            self.check(reader)
+        cut = [reader for reader in readers if reader.seam]
         assert self.cluster.count(RESUMED) - resumed == len(cut)
         self.cut += len(cut)
         if self.killed:
             self.kills += bool(cut)
             self.late += not cut
             self.killed.restart()
-            self.cluster.wait_up("the engine to be back")
         return readers
 
     def read(self, readers, moment):
@@ -106,15 +113,22 @@ class Run:
                 each.result()
 
     def check(self, reader):
-        """Whether the answer was cut and went on."""
         parts = [exchange for exchange in self.exchanges if exchange.question == reader.question]
         check_spliced(reader.answer, parts)
         begun = parts[-1].begun
         if begun:
             assert begun["text"].startswith(reader.held)
-            later = [when for when, length in reader.shown if length > len(begun["text"])]
+            reader.seam = len(begun["text"])
+            later = [when for when, length in reader.shown if length > reader.seam]
             self.gaps += [when - self.died for when in later[:1]]
-        return bool(begun)
+
+    def whole(self, reader):
+        """The same answer when nothing else happens."""
+        key = reader.dialect.path, reader.question
+        if key not in self.undisturbed:
+            self.cluster.wait_up("both engines")
+            self.undisturbed[key] = self.cluster.undisturbed(reader.dialect, reader.question)
+        return self.undisturbed[key]
 
     def report(self):
         median, longest = statistics.median(self.gaps), max(self.gaps)
@@ -124,20 +138,25 @@ class Run:
 
 @pytest.mark.timeout(60 + 15 * KILLS)
 def test_killed_engines_of_one_slot_leave_the_answer_what_it_would_have_been(servers):
-    whole = {}
     with closing(Run(servers, *EXACT)) as run:
         while run.kills < (KILLS + 1) // 2:
             (reader,) = run.round(1)
-            key = reader.dialect.path, reader.question
-            if key not in whole:
-                whole[key] = run.cluster.undisturbed(reader.dialect, reader.question)
-            reader.answer.check_same(whole[key])
+            reader.answer.check_same(run.whole(reader))
         run.report()
 
 
 @pytest.mark.timeout(60 + 15 * KILLS)
 def test_killed_engines_with_several_answers_at_once_lose_and_double_nothing(servers):
+    """What is computed together with something else differs in the last digits, and now and then in a word. But where the
+    shown part is the undisturbed answer's beginning, an engine that goes on from it goes on in its words."""
+    compared = strayed = 0
     with closing(Run(servers)) as run:
         while run.kills < max(1, KILLS // 2):
-            run.round(4)
+            for reader in run.round(4):
+                whole = run.whole(reader).text if reader.seam else ""
+                if reader.seam and whole.startswith(reader.text[: reader.seam]):
+                    compared += 1
+                    strayed += not whole.startswith(reader.text[: reader.seam + NEXT])
         run.report()
+    print(f"{compared} of them as undisturbed up to there, of which {compared - strayed} went on as undisturbed")
+    assert strayed <= 1 + compared // 5
