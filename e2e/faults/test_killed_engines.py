@@ -131,9 +131,10 @@ class Run:
         return self.undisturbed[key]
 
     def report(self):
+        resumed = self.cluster.count(RESUMED)
         median, longest = statistics.median(self.gaps), max(self.gaps)
-        print(f"{self.kills} kills in mid-answer and {self.late} too late: {self.cut} answers cut, {self.cut} went on,")
-        print(f"the next character after {median:.2f} s (median), {longest:.2f} s at most; JARVIS_TEST_SEED={SEED}")
+        print(f"{self.kills} kills in mid-answer, {self.late} too late: {self.cut} answers cut, {resumed} resumed;")
+        print(f"next character after {median:.2f} s (median), {longest:.2f} s at most; JARVIS_TEST_SEED={SEED}")
 
 
 @pytest.mark.timeout(60 + 15 * KILLS)
