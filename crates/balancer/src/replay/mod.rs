@@ -6,6 +6,7 @@
 
 mod cache;
 mod contender;
+mod loads;
 mod machine;
 pub(crate) mod recorder;
 mod seat;

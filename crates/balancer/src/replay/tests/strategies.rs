@@ -1,6 +1,6 @@
 //! How the strategies compare. The figures are of simulated time: they are the same on every machine.
 
-use super::{Interval, NodeShape, Options, Report, Slowdown, Summary, Synthetic, all, replay};
+use super::{Options, Report, Summary, Synthetic, all, replay};
 
 #[test]
 fn a_replay_repeats_itself() {
@@ -20,83 +20,6 @@ fn a_replay_repeats_itself() {
         }
         .trace()
     );
-}
-
-/// The bench's loads.
-fn loads() -> Vec<(&'static str, Synthetic)> {
-    let mixed = Synthetic::default();
-    let equal = |count: u32| {
-        let name = |number| format!("node-{number}");
-        let shape = |number| NodeShape {
-            loaded: vec!["small".to_owned()],
-            ..NodeShape::named(&name(number))
-        };
-        (0..count).map(shape).collect::<Vec<_>>()
-    };
-    let single = vec![("small".to_owned(), 1.0, 1.0)];
-    let plain = Synthetic {
-        models: single.clone(),
-        nodes: equal(4),
-        ..mixed.clone()
-    };
-    let mut turning = plain.clone();
-    turning.nodes[0].slow.push(Slowdown {
-        from: 600.0,
-        to: 1500.0,
-        factor: 5.0,
-    });
-    let mut failing = plain.clone();
-    failing.nodes[1].down = vec![
-        Interval {
-            from: 300.0,
-            to: 400.0,
-        },
-        Interval {
-            from: 900.0,
-            to: 1100.0,
-        },
-    ];
-    let one_turn = Synthetic {
-        turns: 1.0,
-        rate: 1.0,
-        system: 100.0,
-        ..plain.clone()
-    };
-    let long = Synthetic {
-        said: 8000.0,
-        rate: 0.1,
-        ..plain.clone()
-    };
-    let mut unknown = plain.clone();
-    for node in &mut unknown.nodes {
-        node.says_slots = false;
-    }
-    let mut reporting = plain.clone();
-    for node in &mut reporting.nodes {
-        node.says_cached = true;
-    }
-    let bursts = Synthetic {
-        burst: 20.0,
-        ..plain.clone()
-    };
-    vec![
-        (
-            "mixed nodes, two models, light",
-            Synthetic {
-                rate: 0.08,
-                ..mixed.clone()
-            },
-        ),
-        ("mixed nodes, two models", mixed),
-        ("equal nodes, one model", plain),
-        ("slots not known", unknown),
-        ("nodes say what was cached", reporting),
-        ("single short questions", one_turn),
-        ("long prompts", long),
-        ("bursts", bursts),
-        ("a node turns slow", turning),
-        ("a node dies twice", failing),
-    ]
 }
 
 fn compared(load: &Synthetic) -> Report {
@@ -121,7 +44,7 @@ fn adaptive_is_no_worse_than_least_connections_in_conversations() {
 
 #[test]
 fn adaptive_is_never_much_worse_than_the_best() {
-    for (name, load) in loads() {
+    for (name, load) in Synthetic::loads() {
         let report = compared(&load);
         println!("{name}: {report}");
         let adaptive = of(&report, "adaptive");
@@ -135,5 +58,23 @@ fn adaptive_is_never_much_worse_than_the_best() {
                 "{name}: {report}"
             );
         }
+    }
+}
+
+/// For most seeds; docs/routing.md names those for which it does not hold, and why.
+#[test]
+fn adaptive_needs_half_the_best_others_time_on_the_mixed_load() {
+    for seed in 1..=8 {
+        let report = compared(&Synthetic {
+            seed,
+            ..Synthetic::default()
+        });
+        let others = report.results.iter();
+        let others = others.filter(|result| result.strategy != "adaptive");
+        let best = others
+            .map(|result| result.ttft.p95)
+            .fold(f64::MAX, f64::min);
+        let adaptive = of(&report, "adaptive").ttft.p95;
+        assert!(adaptive <= 0.5 * best, "seed {seed}: {report}");
     }
 }
