@@ -21,7 +21,7 @@ impl NodeName {
     /// # Errors
     /// [`TransportError::Address`].
     pub fn new(address: &str, slots: Option<NonZeroU32>) -> Result<Self, TransportError> {
-        let refused = || TransportError::Address(address.to_owned());
+        let refused = || TransportError::address(address);
         let plain = address.strip_prefix(Self::SCHEME).ok_or_else(refused)?;
         let transport = Transport::http(plain).map_err(|_| refused())?;
         let (host, port) = transport.authority().ok_or_else(refused)?;

@@ -40,7 +40,7 @@ impl Transport {
     /// # Errors
     /// [`TransportError::Address`].
     pub fn http(address: &str) -> Result<Self, TransportError> {
-        let refused = || TransportError::Address(address.to_owned());
+        let refused = || TransportError::address(address);
         let uri: Uri = address
             .trim_end_matches('/')
             .parse()
@@ -268,5 +268,7 @@ mod tests {
                 "{bad:?}"
             );
         }
+        let refused = Transport::http("http://ada:hunter2@gpu-1").unwrap_err();
+        assert!(!refused.to_string().contains("hunter2"), "{refused}");
     }
 }

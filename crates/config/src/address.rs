@@ -29,9 +29,14 @@ pub(crate) fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port))
 }
 
+/// A mistaken address as it may be shown: without what stands before an `@`, which may be a password.
+pub(crate) fn without_user(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, host)| host)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::host_and_port;
+    use super::{host_and_port, without_user};
 
     #[test]
     fn addresses_are_told_from_other_text() {
@@ -61,5 +66,14 @@ mod tests {
         ] {
             assert_eq!(host_and_port(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn nothing_before_the_host_is_shown() {
+        assert_eq!(
+            without_user("redis://ada:hunter2@redis-1:6379"),
+            "redis-1:6379"
+        );
+        assert_eq!(without_user("http://gpu 1"), "http://gpu 1");
     }
 }

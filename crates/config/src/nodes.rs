@@ -1,6 +1,9 @@
 //! `[nodes]`: other model servers.
 
-use crate::{Problem, address::host_and_port};
+use crate::{
+    Problem,
+    address::{host_and_port, without_user},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +33,10 @@ impl NodesSection {
             if !is_node_url(url) {
                 problems.push(Problem::new(
                     "nodes.urls",
-                    format!("`{url}` is not a node's address; write it as http://host:11434"),
+                    format!(
+                        "`{}` is not a node's address; write it as http://host:11434",
+                        without_user(url)
+                    ),
                 ));
             }
         }

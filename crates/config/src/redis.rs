@@ -1,6 +1,9 @@
 //! `[redis]`: the Redis Cluster that instances share.
 
-use crate::{Problem, Secret, address::host_and_port};
+use crate::{
+    Problem, Secret,
+    address::{host_and_port, without_user},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -39,7 +42,10 @@ impl RedisSection {
             if !is_node(node) {
                 problems.push(Problem::new(
                     "redis.nodes",
-                    format!("`{node}` is not a node's address; write it as host:6379"),
+                    format!(
+                        "`{}` is not a node's address; write it as host:6379",
+                        without_user(node)
+                    ),
                 ));
             }
         }

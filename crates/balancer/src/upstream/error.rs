@@ -74,6 +74,12 @@ pub(crate) enum Reached {
 }
 
 impl TransportError {
+    /// Of an address that is none. What stands before an `@` may be a password and is not repeated.
+    pub(crate) fn address(given: &str) -> Self {
+        let shown = given.rsplit_once('@').map_or(given, |(_, host)| host);
+        Self::Address(shown.to_owned())
+    }
+
     /// How far the exchange had come. `Connection`, `Silent` and `Malformed` are made by callers of this client, which
     /// use them for answers under way.
     pub(crate) const fn reached(&self) -> Reached {
