@@ -30,8 +30,9 @@ impl Backend {
     /// Opens the stores and starts the backend over `nodes`.
     pub(super) async fn start(context: &Context, data: DataDir, nodes: Nodes) -> Result<Self> {
         let config = &context.loaded.config;
-        let db = open_database(config, data.path()).await?;
+        // First, because a database is changed when it is opened: by migrations.
         let redis = open_redis(context).await?;
+        let db = open_database(config, data.path()).await?;
         let answers = open_answers(config, data.path(), redis.as_ref())?;
         let secret = match &config.auth.secret {
             Some(given) => given.expose().as_bytes().to_vec(),
