@@ -103,6 +103,16 @@ impl Cluster {
         }
     }
 
+    /// Starts one that pings often and hears nothing of what the others say; its number.
+    pub(crate) async fn add_deaf(&mut self) -> usize {
+        let usual = (self.prefix.clone(), self.options.clone());
+        self.prefix += "-deaf";
+        self.options.socket.ping_every = Duration::from_millis(20);
+        let number = self.add().await;
+        (self.prefix, self.options) = usual;
+        number
+    }
+
     /// Starts another instance; its number.
     pub(crate) async fn add(&mut self) -> usize {
         self.try_add().await.unwrap()

@@ -252,6 +252,17 @@ async fn what_happens_at_one_instance_is_told_at_the_other() {
     assert_eq!(page.closed().await, Some(4401), "its sign-in has ended");
 }
 
+#[tokio::test]
+async fn a_sign_in_that_has_ended_ends_its_sockets_where_nobody_was_told() {
+    let mut cluster = Cluster::start(1).await;
+    let deaf = cluster.add_deaf().await;
+    let ana = cluster.user(0, "ana@example.org").await;
+    let mut page = cluster.socket(&ana, deaf).await;
+    let left = ana.cookie_post("/api/v1/auth/logout").await;
+    assert!(left.status.is_success());
+    assert_eq!(page.closed().await, Some(4401));
+}
+
 /// While the master of an answer's log is away, text goes by the database; then by the log again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_goes_on_while_its_log_is_away() {
