@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{app::App, conversations, meter, problem};
 use futures_util::{FutureExt as _, StreamExt as _};
-use jarvis_balancer::{Caller, ChatError, ChatEvent, ChatStream, ChatTurn};
+use jarvis_balancer::{Caller, ChatError, ChatEvent, ChatTurn};
 use jarvis_domain::{Generation, GenerationError, Outcome, Status, Usage, sentence};
 use jarvis_protocol::ollama;
 use jarvis_store::{LogError, QueuePlace, StoreError};
@@ -223,30 +223,21 @@ impl Maker<'_> {
             tokens_so_far: self.hand.tokens(),
             caller: Caller::user(&self.generation.user_id),
         });
-        let mut next = None;
         // Once for all parts: who begins to wait anew takes a place in a queue.
         let mut called_off = pin!(called_off(self.entry));
         loop {
-            let event = if let Some(event) = next.take() {
-                event
-            } else {
-                tokio::select! {
-                    biased;
-                    ending = &mut called_off => return Ok(ending),
-                    event = stream.next() => event,
-                    halt = self.hand.tend() => return Ok(halt.into()),
-                }
+            let event = tokio::select! {
+                biased;
+                ending = &mut called_off => return Ok(ending),
+                event = stream.next() => event,
+                halt = self.hand.tend() => return Ok(halt.into()),
             };
             match event {
                 Some(Ok(ChatEvent::Queued { position, eta_ms })) => {
                     self.hand.queued(QueuePlace { position, eta_ms }).await;
                 }
-                Some(Ok(ChatEvent::Text {
-                    mut text,
-                    mut tokens,
-                })) => {
-                    let limit = self.app.options.answer_bytes;
-                    next = gather(&mut text, &mut tokens, &mut stream, limit);
+                // All that has arrived, together.
+                Some(Ok(ChatEvent::Text { text, tokens })) => {
                     if let Some(ending) = self.show(&text, tokens).await {
                         return Ok(ending);
                     }
@@ -327,32 +318,6 @@ impl Maker<'_> {
             }
         }
     }
-}
-
-/// Adds what has arrived meanwhile to `text`, up to about `limit` bytes, and says how many `tokens` there are then; the first event that is no text, if there is one.
-#[expect(
-    clippy::option_option,
-    reason = "nothing yet and the stream's end are two different things"
-)]
-fn gather(
-    text: &mut String,
-    tokens: &mut u64,
-    stream: &mut ChatStream,
-    limit: usize,
-) -> Option<Option<Result<ChatEvent, ChatError>>> {
-    while text.len() <= limit {
-        match stream.next().now_or_never()? {
-            Some(Ok(ChatEvent::Text {
-                text: more,
-                tokens: so_far,
-            })) => {
-                text.push_str(&more);
-                *tokens = so_far;
-            }
-            other => return Some(other),
-        }
-    }
-    None
 }
 
 fn millis(span: Duration) -> u64 {
