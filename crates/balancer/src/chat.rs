@@ -8,15 +8,13 @@ use crate::{
     forward::{self, Answer, AnswerBody, Beginning, Call, Relay, RelayError, Unanswered},
     queue::Place,
     resume::Dialect,
-    shared::Shared,
 };
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
-use jarvis_protocol::{
-    ndjson::LineDecoder,
-    ollama::{ChatRequest, ChatResponse, ErrorBody, Message},
-};
+use jarvis_protocol::ollama::{ChatRequest, ErrorBody, Message};
+use serde::Deserialize;
+use serde_json::Deserializer;
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
@@ -117,7 +115,7 @@ async fn step(mut phase: Phase) -> Step {
                     }
                 };
                 let answer = opened.map_err(|error| unanswered(&balancer, model, error))?;
-                Phase::Read(Box::new(reading(&balancer.shared, answer)?))
+                Phase::Read(Box::new(reading(answer)?))
             }
             Phase::Read(mut reading) => match reading.next().await? {
                 event @ ChatEvent::Done { .. } => return Ok((event, None)),
@@ -200,7 +198,7 @@ fn unanswered(balancer: &Balancer, model: String, error: Unanswered) -> ChatErro
 }
 
 /// The stream that answers, or what a status other than 200 means.
-fn reading(shared: &Shared, answer: Answer) -> Result<Reading, ChatError> {
+fn reading(answer: Answer) -> Result<Reading, ChatError> {
     let node = answer
         .server
         .map_or_else(String::new, |server| server.node.name.clone());
@@ -212,7 +210,6 @@ fn reading(shared: &Shared, answer: Answer) -> Result<Reading, ChatError> {
     Ok(Reading {
         node,
         body,
-        decoder: LineDecoder::new(shared.options.max_line),
         end: None,
     })
 }
@@ -227,11 +224,28 @@ fn refused(node: String, status: StatusCode, body: &[u8]) -> ChatError {
     }
 }
 
+/// What is read of a record; the figures are the last one's.
+#[derive(Deserialize)]
+struct Record {
+    message: Said,
+    #[serde(default)]
+    done: bool,
+    #[serde(default)]
+    prompt_eval_count: u64,
+    #[serde(default)]
+    eval_count: u64,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    content: Option<String>,
+}
+
 /// An answer that comes.
 struct Reading {
     node: String,
     body: Box<Relay>,
-    decoder: LineDecoder,
     /// The end, once it was read with text before it.
     end: Option<ChatEvent>,
 }
@@ -240,17 +254,46 @@ impl Reading {
     /// The next event: all the text that has arrived, together.
     async fn next(&mut self) -> Result<ChatEvent, ChatError> {
         loop {
-            if let Some(event) = self.decode()? {
-                return Ok(event);
+            if let Some(end) = self.end.take() {
+                return Ok(end);
             }
             let frame = self.body.frame().await.ok_or(TransportError::Cut);
-            let data = match frame {
+            let records = match frame {
                 Ok(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Ok(Err(error)) => return Err(broken(error)),
                 Err(cut) => return Err(self.lost(cut)),
             };
-            self.decoder.push(&data);
+            let text = self
+                .read(&records)
+                .map_err(|error| self.lost(TransportError::Malformed(error.to_string())))?;
+            if !text.is_empty() {
+                let tokens = self.body.tokens();
+                return Ok(ChatEvent::Text { text, tokens });
+            }
         }
+    }
+
+    /// The text of whole records: the relay gives no others.
+    fn read(&mut self, records: &[u8]) -> serde_json::Result<String> {
+        let mut text = String::new();
+        for record in Deserializer::from_slice(records).into_iter::<Record>() {
+            let record = record?;
+            let said = record.message.content.unwrap_or_default();
+            if text.is_empty() {
+                text = said;
+            } else {
+                text.push_str(&said);
+            }
+            if record.done {
+                self.end = Some(ChatEvent::Done {
+                    prompt_tokens: record.prompt_eval_count,
+                    completion_tokens: record.eval_count,
+                    node: self.body.node().to_owned(),
+                });
+                break;
+            }
+        }
+        Ok(text)
     }
 
     fn lost(&self, source: TransportError) -> ChatError {
@@ -258,34 +301,6 @@ impl Reading {
             node: self.node.clone(),
             source,
         }
-    }
-
-    fn decode(&mut self) -> Result<Option<ChatEvent>, ChatError> {
-        if let Some(end) = self.end.take() {
-            return Ok(Some(end));
-        }
-        let mut text = String::new();
-        // The relay gives whole records that it has read itself.
-        while let Ok(Some(line)) = self.decoder.next_line() {
-            let record: ChatResponse = serde_json::from_slice(&line)
-                .map_err(|error| self.lost(TransportError::Malformed(error.to_string())))?;
-            text.push_str(&record.message.content);
-            if record.done {
-                let figures = record.metrics;
-                self.end = Some(ChatEvent::Done {
-                    prompt_tokens: figures.prompt_eval_count,
-                    completion_tokens: figures.eval_count,
-                    node: self.body.node().to_owned(),
-                });
-                break;
-            }
-        }
-        Ok(if text.is_empty() {
-            self.end.take()
-        } else {
-            let tokens = self.body.tokens();
-            Some(ChatEvent::Text { text, tokens })
-        })
     }
 }
 
