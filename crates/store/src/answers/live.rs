@@ -9,13 +9,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
-use tokio::sync::watch;
-
-#[derive(Debug, Clone, Default)]
-struct Progress {
-    place: Option<QueuePlace>,
-    over: Option<Over>,
-}
+use tokio::sync::{Notify, watch};
 
 /// Why nothing more will come.
 #[derive(Debug, Clone)]
@@ -29,13 +23,19 @@ enum Over {
 struct Shown {
     logged: Logged,
     bases: Bases,
+    /// In the queue for a node, while there is no text.
+    place: Option<QueuePlace>,
+    over: Option<Over>,
 }
 
 /// One answer.
 #[derive(Debug)]
 pub(super) struct Live {
     shown: RwLock<Shown>,
-    progress: watch::Sender<Progress>,
+    /// `shown` has changed.
+    changed: Notify,
+    /// Counts those who read it.
+    readers: watch::Sender<()>,
 }
 
 impl Live {
@@ -46,10 +46,12 @@ impl Live {
                 ..Logged::default()
             },
             bases,
+            ..Shown::default()
         };
         Arc::new(Self {
             shown: RwLock::new(shown),
-            progress: watch::Sender::default(),
+            changed: Notify::new(),
+            readers: watch::Sender::default(),
         })
     }
 
@@ -70,8 +72,9 @@ impl Live {
 
     /// Shows more.
     pub(super) fn push(&self, text: &str) {
-        self.shown_mut().logged.text.push_str(text);
-        self.moved();
+        let mut shown = self.shown_mut();
+        shown.logged.text.push_str(text);
+        self.moved(shown);
     }
 
     /// Takes in an entry of the log; false if something is missing before it.
@@ -89,16 +92,15 @@ impl Live {
         shown.logged.add(entry);
         let after = shown.logged.text.len();
         let whole = offset <= after;
-        drop(guard);
         if moved || after != before {
-            self.moved();
+            self.moved(guard);
         }
         whole
     }
 
     pub(super) fn queued(&self, place: QueuePlace) {
-        self.progress
-            .send_modify(|progress| progress.place = Some(place));
+        self.shown_mut().place = Some(place);
+        self.changed.notify_waiters();
     }
 
     /// It has ended; the first end that is told stands.
@@ -112,16 +114,13 @@ impl Live {
     }
 
     fn over(&self, over: Over) {
-        self.progress.send_if_modified(|progress| {
-            let first = progress.over.is_none();
-            progress.over.get_or_insert(over);
-            first
-        });
+        self.shown_mut().over.get_or_insert(over);
+        self.changed.notify_waiters();
     }
 
     /// How it ended, as readers are told.
     pub(super) fn outcome(&self) -> Option<Outcome> {
-        match &self.progress.borrow().over {
+        match &self.shown().over {
             Some(Over::Ended(outcome)) => Some(outcome.clone()),
             Some(Over::Away) | None => None,
         }
@@ -129,36 +128,35 @@ impl Live {
 
     /// Whether nothing more will come from here.
     pub(super) fn is_over(&self) -> bool {
-        self.progress.borrow().over.is_some()
+        self.shown().over.is_some()
     }
 
     /// Returns when nobody reads it any more.
     pub(super) async fn unread(&self) {
-        self.progress.closed().await;
+        self.readers.closed().await;
     }
 
     /// Whether somebody reads it.
     pub(super) fn is_read(&self) -> bool {
-        self.progress.receiver_count() > 0
+        self.readers.receiver_count() > 0
     }
 
     /// A reader from byte `offset` on, or from the nearest character's beginning before it.
     pub(super) fn reader(self: &Arc<Self>, offset: usize) -> AnswerReader {
-        let progress = self.progress.subscribe();
         let mut reader = AnswerReader {
             live: Arc::clone(self),
-            progress,
-            offset: 0,
-            epoch: Epoch::default(),
-            place: None,
-            ended: false,
+            _counted: self.readers.subscribe(),
+            mark: Mark::default(),
         };
         reader.seek(offset);
         reader
     }
 
-    fn moved(&self) {
-        self.progress.send_modify(|progress| progress.place = None);
+    /// There is more text, or another one.
+    fn moved(&self, mut shown: RwLockWriteGuard<'_, Shown>) {
+        shown.place = None;
+        drop(shown);
+        self.changed.notify_waiters();
     }
 
     fn shown(&self) -> RwLockReadGuard<'_, Shown> {
@@ -204,7 +202,13 @@ impl Lives {
 #[derive(Debug)]
 pub struct AnswerReader {
     live: Arc<Live>,
-    progress: watch::Receiver<Progress>,
+    _counted: watch::Receiver<()>,
+    mark: Mark,
+}
+
+/// How far a reader has come.
+#[derive(Debug, Default)]
+struct Mark {
     offset: usize,
     /// Of the owner who had the answer when `offset` was reached.
     epoch: Epoch,
@@ -216,7 +220,7 @@ impl AnswerReader {
     /// The epoch of the owner up to whose text this reader has come.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.mark.epoch
     }
 
     /// Where the owners began, as far as it is known here.
@@ -228,7 +232,7 @@ impl AnswerReader {
     /// The byte offset of what comes next.
     #[must_use]
     pub fn offset(&self) -> usize {
-        self.offset
+        self.mark.offset
     }
 
     /// The bytes of the text so far.
@@ -239,53 +243,58 @@ impl AnswerReader {
 
     /// The whole text so far; what comes next is what follows it.
     pub fn whole(&mut self) -> String {
-        let live = Arc::clone(&self.live);
-        let shown = live.shown();
-        self.come(&shown, shown.logged.text.len());
+        let shown = self.live.shown();
+        self.mark.come(&shown, shown.logged.text.len());
         shown.logged.text.clone()
     }
 
     /// What comes next: everything that has arrived since, at once; `None` after the end. Cancel safe.
     pub async fn next(&mut self) -> Option<AnswerEvent> {
-        while !self.ended {
-            let seen = self.progress.borrow_and_update().clone();
-            if let Some(event) = self.unsaid() {
+        let Self { live, mark, .. } = self;
+        while !mark.ended {
+            // It hears of every change from here on.
+            let changed = live.changed.notified();
+            if let Some(event) = mark.look(&live.shown()) {
                 return Some(event);
             }
-            if let Some(over) = seen.over {
-                self.ended = true;
-                return Some(match over {
-                    Over::Ended(outcome) => AnswerEvent::End(outcome),
-                    Over::Away => AnswerEvent::Away,
-                });
-            }
-            if let Some(place) = seen.place.filter(|place| self.place != Some(*place)) {
-                self.place = Some(place);
-                return Some(AnswerEvent::Queued(place));
-            }
-            if self.progress.changed().await.is_err() {
-                self.ended = true;
-            }
+            changed.await;
         }
         None
     }
 
     pub(super) fn seek(&mut self, offset: usize) {
-        let live = Arc::clone(&self.live);
-        let shown = live.shown();
-        self.come(&shown, shown.logged.text.floor_char_boundary(offset));
+        let shown = self.live.shown();
+        let offset = shown.logged.text.floor_char_boundary(offset);
+        self.mark.come(&shown, offset);
     }
+}
 
+impl Mark {
     fn come(&mut self, shown: &Shown, offset: usize) {
         self.epoch = shown.bases.epoch();
         self.offset = offset;
     }
 
-    fn unsaid(&mut self) -> Option<AnswerEvent> {
-        let live = Arc::clone(&self.live);
-        let shown = live.shown();
+    /// What is new. Text comes before the end.
+    fn look(&mut self, shown: &Shown) -> Option<AnswerEvent> {
+        if let Some(text) = self.unsaid(shown) {
+            return Some(text);
+        }
+        if let Some(over) = &shown.over {
+            self.ended = true;
+            return Some(match over {
+                Over::Ended(outcome) => AnswerEvent::End(outcome.clone()),
+                Over::Away => AnswerEvent::Away,
+            });
+        }
+        let place = shown.place.filter(|place| self.place != Some(*place))?;
+        self.place = Some(place);
+        Some(AnswerEvent::Queued(place))
+    }
+
+    fn unsaid(&mut self, shown: &Shown) -> Option<AnswerEvent> {
         let (epoch, offset) = (self.epoch, self.offset);
-        self.come(&shown, shown.logged.text.len());
+        self.come(shown, shown.logged.text.len());
         if shown.bases.agreed(epoch, offset) < offset {
             let text = shown.logged.text.clone();
             return Some(AnswerEvent::Resync { text });
