@@ -22,9 +22,9 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// How long a count of tokens may wait to be noted: that is a call of the kernel, a tenth of what a part of an answer costs in
-/// all.
-const NOTE: Duration = Duration::from_millis(250);
+/// How long a count of tokens may wait to be noted: that is an alarm and a call of the kernel, as dear as logging a part of
+/// the answer.
+const NOTE: Duration = Duration::from_secs(1);
 
 /// A directory of answers.
 #[derive(Debug)]
