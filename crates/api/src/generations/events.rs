@@ -134,7 +134,9 @@ impl Follower {
 
     /// The events, each with the bytes that the client holds after it.
     pub(crate) fn events(self) -> Pin<Box<dyn Stream<Item = (Event, Epoch, usize)> + Send>> {
-        Box::pin(stream::unfold(self, |mut follower| async move {
+        // It goes from hand to hand with every event.
+        let follower = Box::new(self);
+        Box::pin(stream::unfold(follower, |mut follower| async move {
             let event = follower.next().await?;
             let place = (event, follower.held.epoch, follower.held.offset);
             Some((place, follower))
@@ -274,14 +276,23 @@ impl Follower {
 
     /// The next part of the text that has been read.
     fn say(&mut self) -> Option<Event> {
-        let unsaid = self.unsaid.as_mut()?;
+        let mut unsaid = self.unsaid.take()?;
+        let (offset, resync) = (unsaid.base + unsaid.start, unsaid.resync);
         let rest = &unsaid.text[unsaid.start..];
-        let text = rest[..rest.floor_char_boundary(PART)].to_owned();
-        let offset = unsaid.base + unsaid.start;
-        unsaid.start += text.len();
+        let end = unsaid.start + rest.floor_char_boundary(PART);
+        let text = if end < unsaid.text.len() {
+            let part = unsaid.text[unsaid.start..end].to_owned();
+            (unsaid.start, unsaid.resync) = (end, false);
+            self.unsaid = Some(unsaid);
+            part
+        } else {
+            // The last part, and nearly always the only one.
+            unsaid.text.drain(..unsaid.start);
+            unsaid.text
+        };
         self.held.offset = offset + text.len();
         let (generation_id, epoch) = (self.id, self.held.epoch);
-        let event = if std::mem::take(&mut unsaid.resync) {
+        Some(if resync {
             Event::Resync {
                 generation_id,
                 epoch,
@@ -295,11 +306,7 @@ impl Follower {
                 offset,
                 text,
             }
-        };
-        if unsaid.start >= unsaid.text.len() {
-            self.unsaid = None;
-        }
-        Some(event)
+        })
     }
 
     /// Finds the answer: in the log, or else in SQL.
