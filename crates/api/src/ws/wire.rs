@@ -1,7 +1,7 @@
 //! Reading and writing one socket, within bounds of size and time.
 
 use crate::options::Options;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -113,10 +113,15 @@ impl Wire {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Closed> {
-        match timeout(self.write_within, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Closed::Gone),
-        }
+        let mut sending = self.socket.send(message);
+        // Nearly always the kernel takes it at once: no time is to be kept then.
+        let sent = match (&mut sending).now_or_never() {
+            Some(sent) => sent,
+            None => timeout(self.write_within, sending)
+                .await
+                .map_err(|_| Closed::Gone)?,
+        };
+        sent.map_err(|_| Closed::Gone)
     }
 
     /// Says why, and ends the connection.
