@@ -1,4 +1,4 @@
-"""The disk is full: said clearly, nothing corrupted, and all is well when there is room again."""
+"""The disk is full or fails: said clearly, nothing corrupted, and all is well when it is."""
 
 import os
 import sqlite3
@@ -8,10 +8,12 @@ import pytest
 
 from support.answers import check_count
 from support.api import Account, new_answer
+from support.bad_disk import BadDisk
 from support.jarvis import wait_for
 from support.namespace import mounting
 
 SIZE = "6m"
+LAST = 2_500
 
 
 class SmallDisk:
@@ -43,7 +45,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(servers, counting):
-    return SmallDisk(servers, counting(last=2_500, pause=0.002))
+    return SmallDisk(servers, counting(last=LAST, pause=0.002))
 
 
 def until_full(account, disk):
@@ -74,7 +76,7 @@ def test_a_full_disk_refuses_clearly_and_recovers(disk):
     disk.free()
     again = account.ask("Count again.", conversation)
     assert account.ended(again["generation_id"])["status"] == "done"
-    check_count(account.generation(again["generation_id"])["text"], 2_500)
+    check_count(account.generation(again["generation_id"])["text"], LAST)
     wait_for(lambda: account.get("/status")["status"] == "ok", "the status to be well again")
     check_database(disk)
 
@@ -106,6 +108,130 @@ def test_a_disk_that_fills_in_mid_answer_keeps_what_was_shown(disk):
     again = account.post(f"/conversations/{accepted['conversation_id']}/regenerate", {"parent_id": accepted["message_id"]})
     assert account.ended(again["generation_id"])["status"] == "done"
     check_database(disk)
+
+
+class FailingDisk(BadDisk):
+    """A server whose reads go well and whose writes fail when a test says so."""
+
+    def __init__(self, servers, node, **more):
+        home = servers.home()
+        super().__init__(home)
+        self.node = node
+        args = ("serve", "--no-engine", "--node", node.url)
+        self.server = servers.start(*args, models=False, home=home, **self.environment, **more)
+        self.data = self.server.data
+
+    def heal(self):
+        """From here on nothing happens in mid-answer any more."""
+        super().heal()
+        self.node.pause = 0
+
+
+@pytest.fixture
+def failing(servers, counting):
+    return lambda **more: FailingDisk(servers, counting(last=LAST, pause=0.002), **more)
+
+
+# What is pressed onto the disk at every commit fails in another way: the bytes are written by then.
+WRITES = ("write", "normal")
+SYNCS = ("sync", "full")
+
+
+@pytest.mark.parametrize(("call", "synchronous"), [WRITES, SYNCS])
+def test_a_database_that_cannot_be_written_refuses_clearly_and_recovers(failing, call, synchronous):
+    disk = failing(JARVIS_STORE_SYNCHRONOUS=synchronous)
+    disk.node.pause = 0
+    account = Account(disk.server)
+    first = account.ask("Count.")
+    conversation = first["conversation_id"]
+    account.ended(first["generation_id"])
+    before = account.messages(conversation)
+
+    disk.fail(f"{call} /jarvis.db")
+    for number in range(3):
+        refuses(account, conversation, f"refused-{number}")
+    assert account.messages(conversation) == before
+    assert account.http.get(f"{disk.server.url}/health").json() == {"status": "ok"}
+
+    disk.heal()
+    again = account.ask("Count again.", conversation, key="refused-0")
+    assert account.ask("Count again.", conversation, key="refused-0")["message_id"] == again["message_id"]
+    check_count(account.ended(again["generation_id"])["text"], LAST)
+    # Those that were acknowledged, and of those that were refused nothing.
+    kept = account.messages(conversation)
+    assert kept[: len(before)] == before and [one["role"] for one in kept[len(before) :]] == ["user", "assistant"]
+    check_database(disk)
+
+
+def refuses(account, conversation, key):
+    response = account.http.post(
+        f"{account.base}/conversations/{conversation}/messages",
+        json={"content": "Count again."},
+        headers={"Idempotency-Key": key},
+    )
+    assert response.status_code == 503, response.text
+    assert response.headers["content-type"] == "application/problem+json" and response.headers["retry-after"]
+    problem = response.json()
+    assert problem["code"] == "store_unavailable" and "generation_id" not in problem, problem
+    for ugly in (account.token, "jarvis.db", "/", "Os {", "Error("):
+        assert ugly not in problem["detail"], problem
+
+
+@pytest.mark.parametrize(("call", "synchronous"), [WRITES, SYNCS])
+def test_an_answer_that_cannot_be_logged_any_more_ends_with_what_was_shown(failing, call, synchronous):
+    disk = failing(JARVIS_STORE_SYNCHRONOUS=synchronous)
+    account = Account(disk.server)
+    seen, accepted = cut_off(account, disk, f"{call} /answers/")
+    assert (seen.end["type"], seen.end["reason"]) == ("interrupted", "storage_failed"), seen.end
+    # The database works: it has the end at once, and exactly what was shown.
+    kept = account.ended(accepted["generation_id"])
+    assert kept["status"] == "interrupted"
+    seen.check_kept(kept["text"])
+    assert account.messages(accepted["conversation_id"])[-1]["content"] == seen.text
+    # Nor is anything shown of an answer that has no log from its beginning.
+    failed = account.ended(account.ask("Count.")["generation_id"])
+    assert (failed["status"], failed["text"], failed["error"]["code"]) == ("failed", "", "storage_failed"), failed
+    if call == "write":
+        answers = degraded(account)
+        assert answers["name"] == "answers" and answers["detail"] == "the answer's file cannot be used", answers
+        ready = account.http.get(f"{disk.server.admin_url}/health/ready").json()
+        assert ready["status"] == "degraded" and answers in ready["components"], ready
+
+    disk.heal()
+    assert degraded(account) is None
+    again = account.post(f"/conversations/{accepted['conversation_id']}/regenerate", {"parent_id": accepted["message_id"]})
+    check_count(account.ended(again["generation_id"])["text"], LAST)
+    check_database(disk)
+
+
+def test_a_server_killed_while_nothing_can_be_written_has_what_was_shown(failing):
+    disk = failing()
+    account = Account(disk.server)
+    seen, accepted = cut_off(account, disk, f"write {disk.data}/")
+    assert (seen.end["type"], seen.end["reason"]) == ("interrupted", "storage_failed"), seen.end
+    shown = account.generation(accepted["generation_id"])["text"]
+    seen.check_kept(shown)
+    disk.server.kill()
+
+    # Nobody could write down how it ended, so the next one goes on from what was shown.
+    disk.heal()
+    disk.server.start()
+    text = account.ended(accepted["generation_id"])["text"]
+    assert text.startswith(seen.text)
+    check_count(text, LAST)
+    assert account.messages(accepted["conversation_id"])[-1]["content"] == text
+    check_database(disk)
+
+
+def cut_off(account, disk, rule):
+    """Asks, and fails the disk in mid-answer; what was shown and what was accepted."""
+    with account.socket() as live:
+        accepted = live.ask("Count.")
+        seen = live.read(new_answer(accepted), until=lambda seen: len(seen.bytes) > 1_000)
+        disk.fail(rule)
+        live.read(seen)
+    assert len(seen.bytes) > 1_000
+    return seen, accepted
 
 
 def check_database(disk):
