@@ -75,6 +75,20 @@ pub enum KeepError {
         /// Where its rows come from.
         source_place: String,
     },
+    /// The target is half filled from the same place, but other tables are to come.
+    #[error(
+        "{place} holds an unfinished move that began {}; finish it in the same way first, or begin anew with an empty database",
+        match part.as_str() {
+            "all" => "without `--only`".into(),
+            part => format!("with `--only {part}`"),
+        }
+    )]
+    OtherPart {
+        /// Which database.
+        place: String,
+        /// What is being moved: `all`, `main` or `series`.
+        part: String,
+    },
     /// Another process fills the same target.
     #[error("another process is moving rows into {place}")]
     Contended {

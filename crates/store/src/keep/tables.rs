@@ -230,6 +230,15 @@ pub(super) fn of(part: Option<Part>) -> impl Iterator<Item = &'static Table> {
         .filter(move |table| part.is_none_or(|part| table.part == part))
 }
 
+/// How the mark of an unfinished move spells `part`, or all.
+pub(super) fn spelling(part: Option<Part>) -> &'static str {
+    match part {
+        None => "all",
+        Some(Part::Main) => "main",
+        Some(Part::Series) => "series",
+    }
+}
+
 impl Table {
     /// The statements are made once for each table and stay for the life of the process.
     fn new(name: &'static str, part: Part, keys: usize, columns: Vec<Column>) -> Self {

@@ -22,7 +22,7 @@ use jarvis_domain::Timestamp;
 ///
 /// # Errors
 /// Before anything is changed: a place that cannot be used, [`KeepError::Absent`], another schema, [`KeepError::InUse`],
-/// [`KeepError::NotEmpty`], [`KeepError::OtherMove`]. Later: [`KeepError::Differs`] if the proof fails, and whatever a database says;
+/// [`KeepError::NotEmpty`], [`KeepError::OtherMove`], [`KeepError::OtherPart`]. Later: [`KeepError::Differs`] if the proof fails, and whatever a database says;
 /// the same call goes on from there.
 pub async fn migrate(
     from: &Place,
@@ -79,18 +79,19 @@ impl Route<'_> {
         if self.position(&mut tx).await?.is_none() {
             self.to.require_empty(&mut tx, self.part).await?;
             let first = tables::of(self.part).next().map_or("", |table| table.name);
-            let text = "INSERT INTO moves (source, at_table, started_at) VALUES ($1, $2, $3)";
-            let source = self.from.to_string();
-            tx.execute("keep", text, args![&source, first, now])
+            let text =
+                "INSERT INTO moves (source, part, at_table, started_at) VALUES ($1, $2, $3, $4)";
+            let (source, part) = (self.from.to_string(), tables::spelling(self.part));
+            tx.execute("keep", text, args![&source, part, first, now])
                 .await
                 .map_err(there)?;
         }
         tx.commit().await.map_err(there)
     }
 
-    /// Where this move stands; `None` if it has not begun.
+    /// Where this move stands; `None` if it has not begun. One from elsewhere or of another part is not this one.
     async fn position(&self, conn: &mut Conn) -> Result<Option<Position>, KeepError> {
-        let text = "SELECT source, at_table, after_key FROM moves";
+        let text = "SELECT source, part, at_table, after_key FROM moves";
         let row = conn.fetch_optional("keep", text, args![]).await;
         let Some(row) = row.map_err(self.to.says())? else {
             return Ok(None);
@@ -105,17 +106,21 @@ impl Route<'_> {
                 table,
                 after: after.map(|cells| cells.0),
             };
-            Ok((row.text("source")?, position))
+            Ok((row.text("source")?, row.text("part")?, position))
         };
-        let (source, position) = read().map_err(self.to.says())?;
-        if source == self.from.to_string() {
-            Ok(Some(position))
-        } else {
-            Err(KeepError::OtherMove {
-                place: self.to.to_string(),
-                source_place: source,
-            })
+        let (source, part, position) = read().map_err(self.to.says())?;
+        let place = self.to.to_string();
+        if source != self.from.to_string() {
+            let source_place = source;
+            return Err(KeepError::OtherMove {
+                place,
+                source_place,
+            });
         }
+        if part != tables::spelling(self.part) {
+            return Err(KeepError::OtherPart { place, part });
+        }
+        Ok(Some(position))
     }
 
     async fn copy(&self, progress: &mut impl FnMut(Progress)) -> Result<(), KeepError> {
@@ -227,7 +232,10 @@ impl Route<'_> {
         source.rollback().await.map_err(here)?;
         target.rollback().await.map_err(there)?;
         let mut tx = self.target.begin_write().await.map_err(there)?;
-        tx.execute("keep", "DELETE FROM moves", args![])
+        // Never that of another move, whose rows nobody has read again.
+        let text = "DELETE FROM moves WHERE source = $1 AND part = $2";
+        let source = self.from.to_string();
+        tx.execute("keep", text, args![&source, tables::spelling(self.part)])
             .await
             .map_err(there)?;
         tx.commit().await.map_err(there)?;

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, time::Instant};
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The newest schema that this program knows.
-pub const SCHEMA_VERSION: i64 = 5;
+pub const SCHEMA_VERSION: i64 = 6;
 
 /// One step of the schema, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

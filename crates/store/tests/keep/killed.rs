@@ -2,7 +2,7 @@
 //! on its standard input, so that the parent decides where it dies.
 
 use crate::{Engine, NOW, Store, fixture, told};
-use jarvis_store::keep::{KeepError, migrate};
+use jarvis_store::keep::{KeepError, Part, migrate};
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -19,12 +19,6 @@ struct Mover {
 
 impl Mover {
     fn start(from: &Store, to: &Store) -> Self {
-        let location = |store: &Store| match &store.options.location {
-            jarvis_store::Location::File { path, .. } => path.display().to_string(),
-            jarvis_store::Location::Postgres(options) => {
-                format!("{} {}", options.hosts[0].port, options.database)
-            }
-        };
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -77,7 +71,17 @@ impl Mover {
     }
 }
 
-/// The store that [`Mover::start`] describes.
+/// What a child is told of a store.
+fn location(store: &Store) -> String {
+    match &store.options.location {
+        jarvis_store::Location::File { path, .. } => path.display().to_string(),
+        jarvis_store::Location::Postgres(options) => {
+            format!("{} {}", options.hosts[0].port, options.database)
+        }
+    }
+}
+
+/// The store of this [`location`].
 fn store(text: &str) -> jarvis_store::keep::Place {
     let options = match text.split_once(' ') {
         None => jarvis_store::DbOptions::file(text),
@@ -178,6 +182,16 @@ async fn a_half_filled_target_takes_nothing_from_elsewhere_and_serves_nobody() {
         .await
         .unwrap_err();
     assert!(matches!(error, KeepError::OtherMove { .. }), "{error}");
+    let error = migrate(
+        &store(&location(&from)),
+        &to.place(),
+        Some(Part::Series),
+        NOW,
+        |_| (),
+    )
+    .await
+    .unwrap_err();
+    assert!(matches!(error, KeepError::OtherPart { .. }), "{error}");
     let error = jarvis_store::Db::open(&to.options).await.unwrap_err();
     assert!(error.to_string().contains("unfinished move"), "{error}");
 }

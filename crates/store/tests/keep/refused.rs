@@ -2,8 +2,8 @@
 
 use crate::{Engine, NOW, Store, fixture, postgres, told};
 use jarvis_store::{
-    DbOptions, Location, SCHEMA_VERSION,
-    keep::{KeepError, Place, migrate},
+    Db, DbOptions, Location, SCHEMA_VERSION,
+    keep::{KeepError, Part, Place, migrate},
 };
 use jarvis_testkit::services::Postgres;
 
@@ -36,6 +36,85 @@ async fn a_database_cannot_be_moved_into_itself() {
     fixture::fill(&store).await;
     let error = refused(&store.place(), &store.place()).await;
     assert!(matches!(error, KeepError::NotEmpty { .. }), "{error}");
+}
+
+/// A target as a move leaves it that was killed right after its beginning.
+async fn begun(from: &Store, engine: Engine, part: &str, at_table: &str) -> Store {
+    let to = Store::new(engine);
+    to.open().await.close().await;
+    let source = from.name();
+    to.execute(&format!(
+        "INSERT INTO moves (source, part, at_table, started_at) VALUES ('{source}', '{part}', '{at_table}', 1)"
+    ))
+    .await;
+    to
+}
+
+#[tokio::test]
+async fn another_part_leaves_an_unfinished_move_alone() {
+    // Without series, so that nothing but the mark could tell that rows are missing.
+    let from = Store::new(Engine::Sqlite);
+    fixture::fill(&from).await;
+    from.execute("DELETE FROM series_answers").await;
+    from.execute("DELETE FROM series_nodes").await;
+    let (main, series) = (Some(Part::Main), Some(Part::Series));
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        for (part, at_table, others) in [
+            ("all", "users", [main, series]),
+            ("main", "users", [None, series]),
+            ("series", "series_answers", [None, main]),
+        ] {
+            let to = begun(&from, engine, part, at_table).await;
+            for other in others {
+                let error = migrate(&from.place(), &to.place(), other, NOW, |_| ())
+                    .await
+                    .unwrap_err();
+                let began = match part {
+                    "all" => "began without `--only`".to_owned(),
+                    part => format!("began with `--only {part}`"),
+                };
+                assert!(
+                    matches!(&error, KeepError::OtherPart { .. }) && told(&error).contains(&began),
+                    "{other:?} into {part}: {error}"
+                );
+                assert_eq!(to.number("SELECT COUNT(*) FROM moves").await, 1);
+                assert_eq!(to.number("SELECT COUNT(*) FROM users").await, 0);
+                let error = Db::open(&to.options).await.unwrap_err();
+                assert!(error.to_string().contains("unfinished move"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_move_that_an_earlier_program_began_counts_as_one_of_all_tables() {
+    let from = Store::new(Engine::Sqlite);
+    fixture::fill(&from).await;
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let to = Store::new(engine);
+        to.open().await.close().await;
+        let mark = format!(
+            "INSERT INTO moves VALUES ('{}', 'users', NULL, 1)",
+            from.name()
+        );
+        // As it was before the column was there.
+        to.execute("ALTER TABLE moves DROP COLUMN part").await;
+        to.execute(&mark).await;
+        to.execute("DELETE FROM _sqlx_migrations WHERE version = 6")
+            .await;
+        Db::open(&to.options).await.unwrap_err();
+        let series = Some(Part::Series);
+        let refused = migrate(&from.place(), &to.place(), series, NOW, |_| ()).await;
+        assert!(
+            matches!(refused, Err(KeepError::OtherPart { .. })),
+            "{refused:?}"
+        );
+        migrate(&from.place(), &to.place(), None, NOW, |_| ())
+            .await
+            .unwrap();
+        assert_eq!(to.number("SELECT COUNT(*) FROM users").await, 5);
+        to.open().await.close().await;
+    }
 }
 
 #[tokio::test]
