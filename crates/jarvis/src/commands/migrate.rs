@@ -19,7 +19,6 @@ use jarvis_store::{
 };
 use std::{
     fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -108,9 +107,7 @@ fn place(url: &str, password: Option<Secret>) -> Result<Side> {
 fn held(from: &Side, to: &Side) -> Result<Vec<DataDir>> {
     let mut held = Vec::new();
     if let Some(file) = from.file.as_deref().filter(|file| file.exists()) {
-        let folder = folder(file);
-        held.push(DataDir::open(folder)?);
-        require_ended_answers(folder)?;
+        held.push(DataDir::open(folder(file))?);
     }
     if let Some(file) = &to.file {
         let folder = folder(file);
@@ -132,20 +129,6 @@ fn folder(file: &Path) -> &Path {
 
 fn same_folder(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-/// The last characters of an answer that has not ended lie beside the database, not in it.
-fn require_ended_answers(folder: &Path) -> Result<()> {
-    let Ok(mut logs) = fs::read_dir(folder.join("answers")) else {
-        return Ok(());
-    };
-    if logs.next().is_some() {
-        bail!(
-            "answers are unfinished in {}; start Jarvis there once more, let them end, stop it, then move",
-            folder.display()
-        );
-    }
-    Ok(())
 }
 
 fn schema(args: &SchemaArgs) -> Result<ExitCode> {
@@ -234,18 +217,5 @@ mod tests {
         ] {
             assert!(!refused(url).contains("hunter2"), "{url}");
         }
-    }
-
-    #[test]
-    fn unfinished_answers_are_not_left_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        require_ended_answers(folder.path()).unwrap();
-        fs::create_dir(folder.path().join("answers")).unwrap();
-        require_ended_answers(folder.path()).unwrap();
-        fs::write(folder.path().join("answers/a.txt"), "so f").unwrap();
-        let error = require_ended_answers(folder.path())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("unfinished"), "{error}");
     }
 }

@@ -55,6 +55,16 @@ pub enum KeepError {
         /// How many.
         running: i64,
     },
+    /// Answers had not ended when Jarvis did: the last characters that were shown lie in their log, not among the rows.
+    #[error(
+        "answers are unfinished in {place} ({answers}); start Jarvis on it once more, let them end, stop it, then move"
+    )]
+    Unfinished {
+        /// Which database.
+        place: String,
+        /// How many.
+        answers: i64,
+    },
     /// The target holds rows already.
     #[error(
         "{place} is not empty (there are rows in `{table}`); rows are moved and restored into an empty database only"

@@ -125,6 +125,19 @@ impl Place {
             }),
         }
     }
+    /// Fails if an answer has not ended: its log is not among the rows.
+    pub(super) async fn require_ended_answers(&self, conn: &mut Conn) -> Result<(), KeepError> {
+        let text = "SELECT COUNT(*) FROM generations WHERE status IN ('queued', 'running')";
+        let unfinished = conn.scalar("keep", text, args![]).await;
+        match unfinished.map_err(self.says())? {
+            0 => Ok(()),
+            answers => Err(KeepError::Unfinished {
+                place: self.name.clone(),
+                answers,
+            }),
+        }
+    }
+
 
     /// Fails if a table of `part` (or any) has a row.
     pub(super) async fn require_empty(

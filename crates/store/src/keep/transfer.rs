@@ -22,7 +22,7 @@ use jarvis_domain::Timestamp;
 ///
 /// # Errors
 /// Before anything is changed: a place that cannot be used, [`KeepError::Absent`], another schema, [`KeepError::InUse`],
-/// [`KeepError::NotEmpty`], [`KeepError::OtherMove`], [`KeepError::OtherPart`]. Later: [`KeepError::Differs`] if the proof fails, and whatever a database says;
+/// [`KeepError::Unfinished`], [`KeepError::NotEmpty`], [`KeepError::OtherMove`], [`KeepError::OtherPart`]. Later: [`KeepError::Differs`] if the proof fails, and whatever a database says;
 /// the same call goes on from there.
 pub async fn migrate(
     from: &Place,
@@ -32,6 +32,10 @@ pub async fn migrate(
     mut progress: impl FnMut(Progress),
 ) -> Result<Contents, KeepError> {
     let source = from.open_source().await?;
+    if let Err(error) = require_still(from, &source, part).await {
+        source.close().await;
+        return Err(error);
+    }
     let target = to.open_to_move_into().await?;
     let route = Route {
         from,
@@ -51,6 +55,16 @@ pub async fn migrate(
     outcome
 }
 
+/// Fails if somebody works on the source, or if rows alone would not be all of `part`.
+async fn require_still(from: &Place, source: &Db, part: Option<Part>) -> Result<(), KeepError> {
+    let mut conn = source.reader().await.map_err(from.says())?;
+    from.require_rest(&mut conn).await?;
+    match part {
+        None | Some(Part::Main) => from.require_ended_answers(&mut conn).await,
+        Some(Part::Series) => Ok(()),
+    }
+}
+
 struct Route<'a> {
     from: &'a Place,
     to: &'a Place,
@@ -67,12 +81,9 @@ struct Position {
 }
 
 impl Route<'_> {
-    /// Looks at both sides, and marks the target as being filled from this source.
+    /// Looks at the target, and marks it as being filled from this source.
     async fn check(&self, now: Timestamp) -> Result<(), KeepError> {
-        let (here, there) = (self.from.says(), self.to.says());
-        let mut conn = self.source.reader().await.map_err(here)?;
-        self.from.require_rest(&mut conn).await?;
-        drop(conn);
+        let there = self.to.says();
         let mut tx = self.target.begin_write().await.map_err(there)?;
         tx.lock(Lock::Move).await.map_err(there)?;
         self.to.require_rest(&mut tx).await?;

@@ -161,6 +161,53 @@ async fn running_instances_are_told_to_stop_first() {
 }
 
 #[tokio::test]
+async fn unfinished_answers_are_not_left_behind_in_their_log() {
+    let filled = Store::new(Engine::Sqlite);
+    fixture::fill(&filled).await;
+    let on_postgres = Store::new(Engine::Postgres);
+    migrate(&filled.place(), &on_postgres.place(), None, NOW, |_| ())
+        .await
+        .unwrap();
+    for from in [&filled, &on_postgres] {
+        for status in ["queued", "running"] {
+            from.execute(&format!(
+                "UPDATE generations SET status = '{status}' WHERE id = (SELECT MIN(id) FROM generations)"
+            ))
+            .await;
+            let to = Store::new(Engine::Sqlite);
+            for part in [None, Some(Part::Main)] {
+                let error = migrate(&from.place(), &to.place(), part, NOW, |_| ())
+                    .await
+                    .unwrap_err();
+                assert!(
+                    matches!(error, KeepError::Unfinished { answers: 1, .. }),
+                    "{error}"
+                );
+                assert!(error.to_string().contains("let them end"), "{error}");
+                let Location::File { path, .. } = &to.options.location else {
+                    unreachable!()
+                };
+                assert!(!path.exists(), "the target is not even made");
+            }
+            // What was measured has no part in it.
+            migrate(&from.place(), &to.place(), Some(Part::Series), NOW, |_| ())
+                .await
+                .unwrap();
+        }
+        from.execute("UPDATE generations SET status = 'done'").await;
+        migrate(
+            &from.place(),
+            &Store::new(Engine::Sqlite).place(),
+            None,
+            NOW,
+            |_| (),
+        )
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn other_schemas_are_refused_with_what_to_do() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
         let (from, to) = (Store::new(engine), Store::new(Engine::Sqlite));
