@@ -21,13 +21,19 @@ pub enum StoreError {
     Nul,
     /// Undone for another transaction's sake; it can be tried again.
     #[error("another transaction was in the way")]
-    Conflict(#[source] sqlx::Error),
+    Conflict(#[source] Cause),
     /// The connection was lost while a change was being confirmed: it was kept, or it was not.
     #[error("the database was lost while it confirmed a change; it may or may not have been kept")]
-    Unsure(#[source] Option<sqlx::Error>),
+    Unsure(#[source] Option<Cause>),
     /// No answer within the deadline.
     #[error("the database did not answer in time")]
     Deadline,
+    /// The server lets nobody in and refuses nobody: within the deadline it says nothing.
+    #[error("the database server {host} did not answer in time")]
+    Silent {
+        /// The server.
+        host: Host,
+    },
     /// No room left on the device.
     #[error("no space is left for the database")]
     Full,
@@ -67,26 +73,26 @@ pub enum StoreError {
     },
     /// The file is damaged or not a database.
     #[error("the database file is damaged or not a database")]
-    Damaged(#[source] sqlx::Error),
+    Damaged(#[source] Cause),
     /// The server does not accept a connection.
     #[error("the database server {host} cannot be reached")]
     Unreachable {
         /// The server.
         host: Host,
         /// Why not.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// The server does not know the user, or not by this password.
-    #[error(
-        "the database server {host} does not let `{user}` in; look at store.url and store.password"
-    )]
+    #[error("the database server {host} does not let `{user}` in; look at {settings}")]
     SignIn {
         /// The server.
         host: Host,
         /// Who tried.
         user: String,
+        /// Where an operator says so.
+        settings: &'static str,
         /// The server's words.
-        source: sqlx::Error,
+        source: Cause,
     },
     /// The server has no such database.
     #[error(
@@ -100,7 +106,7 @@ pub enum StoreError {
     },
     /// The user may not do what Jarvis needs.
     #[error("the database user lacks a right; it must own the database")]
-    Forbidden(#[source] sqlx::Error),
+    Forbidden(#[source] Cause),
     /// The server's version is not supported.
     #[error("the database server {host} runs PostgreSQL {found}; Jarvis needs {oldest} or newer")]
     TooOld {
@@ -130,7 +136,18 @@ pub enum StoreError {
     },
     /// Anything else: the store does not answer or refuses the query.
     #[error("the database does not answer")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Cause),
+}
+
+/// What sqlx says. Its words hold those of what was below it, so there is nothing below this.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(sqlx::Error);
+
+impl From<sqlx::Error> for Cause {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error)
+    }
 }
 
 impl StoreError {
@@ -142,6 +159,7 @@ impl StoreError {
             Self::Conflict(_)
                 | Self::Unsure(_)
                 | Self::Deadline
+                | Self::Silent { .. }
                 | Self::Unreachable { .. }
                 | Self::NotPrimary { .. }
                 | Self::NoPrimary
@@ -168,7 +186,7 @@ mod postgres {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
-            return Self::Unavailable(error);
+            return Self::Unavailable(error.into());
         };
         match database.kind() {
             ErrorKind::UniqueViolation => return Self::Taken,
@@ -179,17 +197,17 @@ impl From<sqlx::Error> for StoreError {
             return match refusal.code() {
                 postgres::DISK_FULL => Self::Full,
                 postgres::SERIALIZATION_FAILURE | postgres::DEADLOCK_DETECTED => {
-                    Self::Conflict(error)
+                    Self::Conflict(error.into())
                 }
-                postgres::INSUFFICIENT_PRIVILEGE => Self::Forbidden(error),
-                _ => Self::Unavailable(error),
+                postgres::INSUFFICIENT_PRIVILEGE => Self::Forbidden(error.into()),
+                _ => Self::Unavailable(error.into()),
             };
         }
         let extended = database.code().and_then(|code| code.parse::<i32>().ok());
         match extended.map(|code| code & 0xff) {
             Some(sqlite::FULL) => Self::Full,
-            Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE) => Self::Damaged(error),
-            _ => Self::Unavailable(error),
+            Some(sqlite::CORRUPT | sqlite::NOT_A_DATABASE) => Self::Damaged(error.into()),
+            _ => Self::Unavailable(error.into()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub use answers::{
     AnswerEvent, AnswerLog, AnswerReader, AnswerWriter, Hold, LogError, QueuePlace, Snapshot,
 };
 pub use bus::{Bus, Ear, Notice};
-pub use error::StoreError;
+pub use error::{Cause, StoreError};
 pub use jarvis_domain::Outcome;
 pub use limits::{Limiter, Rate};
 pub use shared::{Redis, RedisFault, RedisOpenError, RedisOptions};

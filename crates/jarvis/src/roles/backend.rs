@@ -135,7 +135,10 @@ pub(crate) fn store(config: &Config, dir: &Path) -> DbOptions {
 fn own_series_store(config: &Config) -> Option<DbOptions> {
     let section = &config.series;
     let url = section.url.as_ref()?;
-    Some(postgres(url, section.password.clone(), &config.store))
+    Some(DbOptions {
+        settings: "series.url and series.password",
+        ..postgres(url, section.password.clone(), &config.store)
+    })
 }
 
 fn series_store(config: &Config, db: &Db) -> SeriesStore {
@@ -164,9 +167,9 @@ pub(crate) fn postgres(
 
 fn limited(location: Location, section: &StoreSection) -> DbOptions {
     DbOptions {
-        location,
         slow: Duration::from_secs(section.slow_query_seconds),
         deadline: Duration::from_secs(section.query_deadline_seconds),
+        ..DbOptions::new(location)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{fmt, path::Path, time::Duration};
 
-/// Pages of long rows take their time, and nobody waits for an answer here.
+/// Of a statement: pages of long rows take their time, and nobody waits for an answer here.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A database that rows are moved from or to.
@@ -26,9 +26,8 @@ impl Place {
     /// another when a move goes on.
     #[must_use]
     pub fn new(name: String, options: DbOptions) -> Self {
-        let deadline = options.deadline.max(DEADLINE);
         let options = DbOptions {
-            deadline,
+            statement_deadline: Some(options.deadline.max(DEADLINE)),
             ..options
         };
         Self { name, options }
@@ -125,6 +124,7 @@ impl Place {
             }),
         }
     }
+
     /// Fails if an answer has not ended: its log is not among the rows.
     pub(super) async fn require_ended_answers(&self, conn: &mut Conn) -> Result<(), KeepError> {
         let text = "SELECT COUNT(*) FROM generations WHERE status IN ('queued', 'running')";
@@ -137,7 +137,6 @@ impl Place {
             }),
         }
     }
-
 
     /// Fails if a table of `part` (or any) has a row.
     pub(super) async fn require_empty(

@@ -144,7 +144,8 @@ impl Db {
     async fn connect(options: &DbOptions) -> Result<Self, StoreError> {
         let engine = match &options.location {
             Location::File { path, synchronous } => {
-                let pools = sqlite::Pools::open(path, *synchronous, options.deadline).await?;
+                let pools =
+                    sqlite::Pools::open(path, *synchronous, options.statement_deadline()).await?;
                 Engine::Sqlite(pools, Arc::default())
             }
             Location::Postgres(postgres) => {

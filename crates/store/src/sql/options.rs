@@ -12,6 +12,10 @@ pub struct DbOptions {
     pub slow: Duration,
     /// How long a caller waits for a connection, and for one statement on PostgreSQL, before the store counts as unavailable.
     pub deadline: Duration,
+    /// How long for one statement, where that may be longer.
+    pub statement_deadline: Option<Duration>,
+    /// What an operator sets to reach it, as messages name it.
+    pub settings: &'static str,
 }
 
 /// Which engine, and where.
@@ -70,7 +74,14 @@ impl DbOptions {
             location,
             slow: Duration::from_secs(1),
             deadline: Duration::from_secs(5),
+            statement_deadline: None,
+            settings: "store.url and store.password",
         }
+    }
+
+    /// How long one statement may take, on PostgreSQL.
+    pub(super) fn statement_deadline(&self) -> Duration {
+        self.statement_deadline.unwrap_or(self.deadline)
     }
 
     /// The defaults with a SQLite file at `path`.

@@ -24,7 +24,10 @@ async fn a_silent_server_is_given_up_at_the_deadline_and_used_again_when_it_spea
     for _ in 0..12 {
         let error = db.user(enzo.id).await.unwrap_err();
         assert!(
-            matches!(error, StoreError::Deadline | StoreError::NoPrimary),
+            matches!(
+                error,
+                StoreError::Deadline | StoreError::Silent { .. } | StoreError::NoPrimary
+            ),
             "{error:?}"
         );
         assert!(error.is_outage());

@@ -258,26 +258,58 @@ async fn a_server_that_cannot_be_used_is_named_without_its_password() {
     unreachable.hosts[0].port = jarvis_testkit::services::free_port();
     let mut absent = good.clone();
     absent.database = "not_there".into();
-    for (options, says) in [
-        (wrong_password, "does not let `jarvis` in"),
-        (unreachable, "cannot be reached"),
-        (absent, "has no database `not_there`"),
+    for (options, says, once) in [
+        (
+            wrong_password,
+            "does not let `jarvis` in; look at the flag",
+            "password authentication failed",
+        ),
+        (unreachable, "cannot be reached", "refused"),
+        (absent, "has no database `not_there`", "not_there"),
     ] {
-        let to = Place::new(
-            "the target".into(),
-            DbOptions::new(Location::Postgres(options)),
-        );
+        let options = DbOptions {
+            settings: "the flag",
+            ..DbOptions::new(Location::Postgres(options))
+        };
+        let to = Place::new("the target".into(), options);
         let error = refused(&from.place(), &to).await;
         let text = told(&error);
         assert!(
             text.starts_with("the target: ") && text.contains(says),
             "{text}"
         );
+        assert_eq!(text.matches(once).count(), 1, "{text}");
         assert!(
             !text.contains("hunter2") && !text.contains(Postgres::PASSWORD),
             "{text}"
         );
     }
+}
+
+/// The clock stands still but for those who wait.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_accepts_and_says_nothing_is_named_within_the_deadline_of_a_connection() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = postgres("jarvis");
+    options.hosts[0].port = silent.local_addr().unwrap().port();
+    let host = options.hosts[0].to_string();
+    let options = DbOptions::new(Location::Postgres(options));
+    let deadline = options.deadline;
+    let from = Place::new("the source".into(), options);
+    let started = tokio::time::Instant::now();
+    let text = told(&refused(&from, &Store::new(Engine::Sqlite).place()).await);
+    assert!(
+        text.contains(&format!(
+            "the database server {host} did not answer in time"
+        )),
+        "{text}"
+    );
+    // What a statement is given is longer. A timer rounds up to its next millisecond.
+    let waited = started.elapsed();
+    assert!(
+        waited < deadline + std::time::Duration::from_secs(1),
+        "{waited:?}"
+    );
 }
 
 #[tokio::test]

@@ -42,13 +42,14 @@ pub(super) fn options(host: &Host, database: &PostgresOptions) -> PgConnectOptio
     }
 }
 
-/// Opens a connection for `role`; also says whether it can write.
+/// Opens a connection for `role`; also says whether it can write. `settings` is what an operator sets to reach the server.
 pub(super) async fn connect(
     options: &PgConnectOptions,
     host: &Host,
+    settings: &'static str,
     role: Role,
 ) -> Result<(PgConnection, bool), StoreError> {
-    let refused = |error| refused(error, options, host);
+    let refused = |error| refused(error, options, host, settings);
     let mut connection = options.connect().await.map_err(refused)?;
     require_version(connection.server_version_num(), host)?;
     raw_sql(SESSION)
@@ -93,14 +94,20 @@ fn require_version(number: Option<u32>, host: &Host) -> Result<(), StoreError> {
 }
 
 /// Why a server let us not in, without the secret it was told.
-fn refused(error: sqlx::Error, options: &PgConnectOptions, host: &Host) -> StoreError {
+fn refused(
+    error: sqlx::Error,
+    options: &PgConnectOptions,
+    host: &Host,
+    settings: &'static str,
+) -> StoreError {
     let code = error.as_database_error().and_then(DatabaseError::code);
     match code.as_deref() {
         // invalid_authorization_specification, invalid_password
         Some("28000" | "28P01") => StoreError::SignIn {
             host: host.clone(),
             user: options.get_username().to_owned(),
-            source: error,
+            settings,
+            source: error.into(),
         },
         // invalid_catalog_name
         Some("3D000") => StoreError::NoDatabase {
@@ -110,7 +117,7 @@ fn refused(error: sqlx::Error, options: &PgConnectOptions, host: &Host) -> Store
         Some(_) => error.into(),
         None => StoreError::Unreachable {
             host: host.clone(),
-            source: error,
+            source: error.into(),
         },
     }
 }

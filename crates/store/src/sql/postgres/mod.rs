@@ -44,7 +44,7 @@ impl Cluster {
             pools,
             hosts: Arc::new(Hosts::watch(options)),
             turn: Arc::default(),
-            deadline: limits.deadline,
+            deadline: limits.statement_deadline(),
         })
     }
 

@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// A connection that has rested longer than this is asked whether it lives before it is handed out.
@@ -40,7 +40,11 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     host: Host,
     options: PgConnectOptions,
+    /// What an operator sets to reach it.
+    settings: &'static str,
+    /// Of borrowing a connection.
     deadline: Duration,
+    statement_deadline: Duration,
     places: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
     closed: AtomicBool,
@@ -60,7 +64,9 @@ impl Pool {
         Arc::new(Self {
             host: host.clone(),
             options: connect::options(host, options),
+            settings: limits.settings,
             deadline: limits.deadline,
+            statement_deadline: limits.statement_deadline(),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -76,19 +82,26 @@ impl Pool {
     ///
     /// # Errors
     /// [`StoreError::NotPrimary`] where one that writes is asked for and the server is a standby, [`StoreError::Deadline`] if all
-    /// are lent out or the server is silent, and what [`Db::open`](crate::Db::open) says of a server that cannot be used.
+    /// are lent out, [`StoreError::Silent`] if the server does not speak, and what [`Db::open`](crate::Db::open) says of a server that cannot be used.
     pub(crate) async fn acquire(self: &Arc<Self>, role: Role) -> Result<Lease, StoreError> {
-        timeout(self.deadline, self.acquire_at_last(role))
+        let until = Instant::now() + self.deadline;
+        let place = timeout_at(until, Arc::clone(&self.places).acquire_owned())
             .await
             .map_err(|_| StoreError::Deadline)?
+            .map_err(|_| sqlx::Error::PoolClosed)?;
+        timeout_at(until, self.connection(role, place))
+            .await
+            .map_err(|_| StoreError::Silent {
+                host: self.host.clone(),
+            })?
     }
 
-    async fn acquire_at_last(self: &Arc<Self>, role: Role) -> Result<Lease, StoreError> {
-        let place = Arc::clone(&self.places);
-        let place = place
-            .acquire_owned()
-            .await
-            .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolClosed))?;
+    /// One that rests, if it lives, or a new one.
+    async fn connection(
+        self: &Arc<Self>,
+        role: Role,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Lease, StoreError> {
         if let Some(mut idle) = self.rested() {
             if idle.since.elapsed() <= REST || lives(&mut idle.connection).await {
                 if role == Role::Writer && !idle.writes {
@@ -99,7 +112,8 @@ impl Pool {
             }
             self.forget();
         }
-        let (connection, writes) = connect::connect(&self.options, &self.host, role).await?;
+        let (connection, writes) =
+            connect::connect(&self.options, &self.host, self.settings, role).await?;
         let fresh = Idle {
             connection,
             since: Instant::now(),
@@ -117,7 +131,7 @@ impl Pool {
 
     fn lease(self: &Arc<Self>, idle: Idle, place: OwnedSemaphorePermit) -> Lease {
         Lease {
-            deadline: self.deadline,
+            deadline: self.statement_deadline,
             state: State::Clean,
             lent: Some(idle),
             pool: Arc::clone(self),
