@@ -32,22 +32,9 @@ pub(crate) fn run(command: &MigrateCommand) -> Result<ExitCode> {
 }
 
 fn data(args: &DataArgs) -> Result<ExitCode> {
-    let side = |flag, url: &str, file: Option<&Path>, variable| {
-        let password = secret::password(file, variable)?;
-        place(url, password).with_context(|| format!("{flag} is not understood"))
-    };
-    let from = side(
-        "--from",
-        &args.from,
-        args.from_password_file.as_deref(),
-        "JARVIS_FROM_PASSWORD",
-    )?;
-    let to = side(
-        "--to",
-        &args.to,
-        args.to_password_file.as_deref(),
-        "JARVIS_TO_PASSWORD",
-    )?;
+    let from = side(&FROM, &args.from, args.from_password_file.as_deref())?;
+    let to = side(&TO, &args.to, args.to_password_file.as_deref())?;
+    require_name(&to)?;
     let part = args.only.map(|part| match part {
         MovedPart::Main => Part::Main,
         MovedPart::Series => Part::Series,
@@ -68,6 +55,32 @@ fn data(args: &DataArgs) -> Result<ExitCode> {
     ))
 }
 
+/// How one side of a move is told.
+struct Told {
+    flag: &'static str,
+    /// Both flags, for messages.
+    settings: &'static str,
+    /// The variable of its password.
+    variable: &'static str,
+}
+
+const FROM: Told = Told {
+    flag: "--from",
+    settings: "--from and --from-password-file (or JARVIS_FROM_PASSWORD)",
+    variable: "JARVIS_FROM_PASSWORD",
+};
+
+const TO: Told = Told {
+    flag: "--to",
+    settings: "--to and --to-password-file (or JARVIS_TO_PASSWORD)",
+    variable: "JARVIS_TO_PASSWORD",
+};
+
+fn side(told: &Told, url: &str, password_file: Option<&Path>) -> Result<Side> {
+    let password = secret::password(password_file, told.variable)?;
+    place(url, password, told.settings).with_context(|| format!("{} is not understood", told.flag))
+}
+
 /// One side of a move.
 struct Side {
     place: Place,
@@ -75,8 +88,8 @@ struct Side {
     file: Option<PathBuf>,
 }
 
-/// The database that a URL names.
-fn place(url: &str, password: Option<Secret>) -> Result<Side> {
+/// The database that a URL names. `settings` is where an operator says so.
+fn place(url: &str, password: Option<Secret>, settings: &'static str) -> Result<Side> {
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() {
             bail!("it needs the file's path, as sqlite:///path/jarvis.db");
@@ -96,11 +109,30 @@ fn place(url: &str, password: Option<Secret>) -> Result<Side> {
         ),
         error => error.into(),
     })?;
-    let options = backend::postgres(&url, password, &StoreSection::default());
+    let options = DbOptions {
+        settings,
+        ..backend::postgres(&url, password, &StoreSection::default())
+    };
     Ok(Side {
         place: Place::new(url.to_string(), options),
         file: None,
     })
+}
+
+/// Fails for a file that no Jarvis would open: in its data directory the database has one name.
+fn require_name(to: &Side) -> Result<()> {
+    let Some(file) = &to.file else {
+        return Ok(());
+    };
+    let name = backend::database(Path::new(""));
+    if file.file_name() != Some(name.as_os_str()) {
+        bail!(
+            "Jarvis would not open {}; in a data directory the database is called {}",
+            file.display(),
+            name.display()
+        );
+    }
+    Ok(())
 }
 
 /// Keeps every Jarvis away from the SQLite files of a move.
@@ -192,16 +224,28 @@ mod tests {
     }
 
     fn refused(url: &str) -> String {
-        let error = place(url, None).err().unwrap();
+        let error = place(url, None, TO.settings).err().unwrap();
         format!("{error:#}")
     }
 
     #[test]
     fn a_url_names_a_file_or_a_server() {
-        let file = place("sqlite:///var/lib/jarvis/jarvis.db", None).unwrap();
+        let file = place("sqlite:///var/lib/jarvis/jarvis.db", None, "").unwrap();
         assert_eq!(file.file, Some("/var/lib/jarvis/jarvis.db".into()));
-        let server = place("postgres://jarvis@db/jarvis", None).unwrap();
+        let server = place("postgres://jarvis@db/jarvis", None, "").unwrap();
         assert_eq!(server.place.to_string(), "postgres://jarvis@db:5432/jarvis");
+    }
+
+    #[test]
+    fn a_target_has_the_name_that_jarvis_opens() {
+        let named = |url| require_name(&place(url, None, "").unwrap());
+        named("sqlite:///srv/jarvis/jarvis.db").unwrap();
+        named("sqlite://jarvis.db").unwrap();
+        named("postgres://jarvis@db/anything").unwrap();
+        for url in ["sqlite:///srv/jarvis/foo.db", "sqlite:///srv/jarvis/"] {
+            let error = named(url).unwrap_err().to_string();
+            assert!(error.ends_with("is called jarvis.db"), "{error}");
+        }
     }
 
     #[test]
