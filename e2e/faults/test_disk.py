@@ -8,7 +8,7 @@ import pytest
 
 from support.answers import check_count
 from support.api import Account, new_answer
-from support.bad_disk import BadDisk
+from support.preload import BadDisk
 from support.jarvis import wait_for
 from support.namespace import mounting
 
@@ -217,9 +217,27 @@ def test_a_server_killed_while_nothing_can_be_written_has_what_was_shown(failing
     disk.heal()
     disk.server.start()
     text = account.ended(accepted["generation_id"])["text"]
-    assert text.startswith(seen.text)
     check_count(text, LAST)
+    first, second = disk.node.requests
+    assert "continue" not in first["jarvis"]
+    seen.check_kept(second["jarvis"]["continue"]["text"])
     assert account.messages(accepted["conversation_id"])[-1]["content"] == text
+    check_database(disk)
+
+
+def test_a_disk_that_fails_at_the_start_is_named(failing):
+    disk = failing()
+    account = Account(disk.server)
+    conversation = account.conversation()
+    assert disk.server.stop() == 0
+    for call in ("write", "sync"):
+        disk.fail(f"{call} {disk.data}/")
+        assert disk.server.spawn().wait() == 1
+        said = disk.server.stderr().splitlines()[-1]
+        assert said.startswith("jarvis: ") and str(disk.data) in said and "Input/output error" in said, said
+    disk.heal()
+    disk.server.start()
+    assert account.get(f"/conversations/{conversation}")["id"] == conversation
     check_database(disk)
 
 

@@ -1,4 +1,4 @@
-/* Loaded before libc (LD_PRELOAD): a disk that fails when a test says so.
+/* A disk that fails when a test says so (see preload.py).
  *
  * The file that BAD_DISK names holds the rules of the moment, one a line: `write PART` or `sync PART`. Such a call fails with EIO
  * where PART lies in the path of the file it is for. Without that file, or with an empty one, all calls go through. */
