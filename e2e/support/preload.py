@@ -33,3 +33,14 @@ class BadDisk(Preload):
 
     def heal(self):
         self.order("")
+
+
+class WrongClock(Preload):
+    """A clock that somebody sets wrong."""
+
+    def __init__(self, directory):
+        super().__init__("wrong_clock", directory)
+
+    def shift(self, seconds):
+        """From now on it shows so many seconds more than the right time."""
+        self.order(str(seconds))

@@ -19,13 +19,14 @@ use std::{
 const KEYS: usize = 16_384;
 
 /// Takes a try of the bucket `KEYS[1]`: `0`, or the microseconds until there is one. `ARGV`: microseconds in which a try comes
-/// back, tries at once.
+/// back, tries at once. As [`Buckets::take`].
 const TAKE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local refill, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local missing = math.max((tonumber(redis.call('GET', KEYS[1])) or 0) - now, 0)
 local room = refill * math.max(burst - 1, 0)
+if missing > room + refill then missing = 0 end
 if missing > room then return string.format('%.0f', missing - room) end
 local full = missing + refill
 redis.call('SET', KEYS[1], string.format('%.0f', now + full), 'PX', math.ceil(full / 1000))
@@ -171,8 +172,12 @@ impl Buckets {
             }
         }
         let full = full_at.entry(key.into()).or_insert(now);
-        let missing = full.since(now);
+        let mut missing = full.since(now);
         let room = rate.refill * rate.burst.saturating_sub(1);
+        // No bucket lacks more than it holds: the clock was set back, and nobody is to wait until it is there again.
+        if missing > room + rate.refill {
+            missing = Duration::ZERO;
+        }
         if missing > room {
             return Err(missing.saturating_sub(room));
         }
@@ -223,6 +228,27 @@ mod tests {
             assert_eq!(limiter.take("a").await, Ok(()), "never more than the burst");
         }
         assert!(limiter.take("a").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_shuts_nobody_out() {
+        let hour = Duration::from_hours(1);
+        let rate = Rate {
+            burst: 2,
+            refill: Duration::from_secs(10),
+        };
+        let ahead = Limiter::new(rate, Clock::manual(Timestamp::from_micros(0) + hour));
+        for _ in 0..2 {
+            assert_eq!(ahead.take("a").await, Ok(()));
+        }
+        assert!(ahead.take("a").await.is_err());
+        let buckets = ahead.here.full_at;
+        let mut behind = Limiter::new(rate, Clock::manual(Timestamp::from_micros(0)));
+        behind.here.full_at = buckets;
+        for _ in 0..2 {
+            assert_eq!(behind.take("a").await, Ok(()));
+        }
+        assert_eq!(behind.take("a").await, Err(Duration::from_secs(10)));
     }
 
     #[tokio::test]
