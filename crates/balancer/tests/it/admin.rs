@@ -271,6 +271,28 @@ async fn a_waiter_gets_the_slot_that_an_administrator_adds() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_added_serves_at_once() {
+    let (one, two, served) = two().await;
+    for (node, name, other) in [
+        (&one, "c", "a"),
+        (&two, "d", "b"),
+        (&one, "a", "c"),
+        (&two, "b", "d"),
+    ] {
+        let added = json!({"url": node.url(), "name": name}).to_string();
+        let added = served.administer("POST", "/admin/nodes", &added).await;
+        assert_eq!(added.status, 201);
+        let path = format!("/admin/nodes/{other}");
+        assert_eq!(served.administer("DELETE", &path, "").await.status, 204);
+        for _ in 0..2 {
+            let answer = served.post("/api/chat", &Dialect::Chat.streamed()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+    }
+    served.until_idle().await;
+}
+
+#[tokio::test]
 async fn a_drained_node_ends_what_it_has_and_gets_nothing_more() {
     let (one, two, served) = two().await;
     let gate = Gate::default();
