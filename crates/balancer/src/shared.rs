@@ -50,7 +50,8 @@ impl Shares {
     /// How many wait for this node: of each model it has, its share.
     pub(crate) fn of(&self, node: &Node) -> f64 {
         let shares = self.0.iter().filter(|(model, _)| node.has(model));
-        shares.map(|(_, share)| share).sum()
+        // The sum of none is -0.
+        shares.map(|(_, share)| share).sum::<f64>() + 0.0
     }
 }
 
