@@ -5,7 +5,9 @@ use crate::{
     ask::Ask,
     catalog::full_name,
     dispatch::NoNode,
-    forward::{self, Answer, AnswerBody, Beginning, Call, Relay, RelayError, Unanswered},
+    forward::{
+        self, Answer, AnswerBody, Beginning, Call, News, Relay, RelayError, Unanswered, Waiting,
+    },
     queue::Place,
     resume::Dialect,
 };
@@ -16,7 +18,6 @@ use jarvis_protocol::ollama::{ChatRequest, ErrorBody, Message};
 use serde::Deserialize;
 use serde_json::Deserializer;
 use std::{pin::Pin, sync::Arc};
-use tokio::sync::watch;
 
 /// A turn to be answered.
 #[derive(Debug, Clone, Default)]
@@ -75,15 +76,12 @@ pub(crate) fn stream(balancer: Balancer, turn: ChatTurn) -> ChatStream {
     }))
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Answer, Unanswered>> + Send>>;
-
 enum Phase {
     Begin(Balancer, ChatTurn),
     Open {
         balancer: Balancer,
         model: String,
-        opening: Opening,
-        places: watch::Receiver<Option<Place>>,
+        waiting: Waiting<Result<Answer, Unanswered>>,
     },
     Read(Box<Reading>),
 }
@@ -98,25 +96,21 @@ async fn step(mut phase: Phase) -> Step {
             Phase::Open {
                 balancer,
                 model,
-                mut opening,
-                mut places,
-            } => {
-                let opened = tokio::select! {
-                    biased;
-                    opened = &mut opening => opened,
-                    Ok(()) = places.changed() => {
-                        let place = *places.borrow_and_update();
-                        let next = Phase::Open { balancer, model, opening, places };
-                        if let Some(place) = place {
-                            return Ok((queued(place), Some(next)));
-                        }
-                        phase = next;
-                        continue;
-                    }
-                };
-                let answer = opened.map_err(|error| unanswered(&balancer, model, error))?;
-                Phase::Read(Box::new(reading(answer)?))
-            }
+                mut waiting,
+            } => match waiting.news().await {
+                News::Place(place) => {
+                    let next = Phase::Open {
+                        balancer,
+                        model,
+                        waiting,
+                    };
+                    return Ok((queued(place), Some(next)));
+                }
+                News::Answer(opened) => {
+                    let answer = opened.map_err(|error| unanswered(&balancer, model, error))?;
+                    Phase::Read(Box::new(reading(answer)?))
+                }
+            },
             Phase::Read(mut reading) => match reading.next().await? {
                 event @ ChatEvent::Done { .. } => return Ok((event, None)),
                 event => return Ok((event, Some(Phase::Read(reading)))),
@@ -133,12 +127,11 @@ async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
     }
     let ask = Arc::new(ask(&turn)?);
     let shared = Arc::clone(&balancer.shared);
-    let (told, places) = watch::channel(None);
     let beginning = turn.text_so_far.map(|text| Beginning {
         text,
         tokens: turn.tokens_so_far,
     });
-    let opening = async move {
+    let waiting = Waiting::new(|told| async move {
         let json = HeaderValue::from_static("application/json");
         let call = Call {
             method: &Method::POST,
@@ -147,12 +140,11 @@ async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
             ask: &ask,
         };
         forward::forward(&shared, &call, beginning.as_ref(), Some(&told)).await
-    };
+    });
     Ok(Phase::Open {
         balancer,
         model,
-        opening: Box::pin(opening),
-        places,
+        waiting,
     })
 }
 

@@ -8,10 +8,12 @@ mod go_on;
 mod plain;
 mod relay;
 mod silence;
+mod waiting;
 
 use begun::Begun;
 pub(crate) use plain::Plain;
 pub(crate) use relay::{Relay, RelayError};
+pub(crate) use waiting::{News, Waiting};
 
 use crate::{
     ask::Ask,
@@ -42,6 +44,18 @@ pub(crate) struct Call<'a> {
     /// Without those that concern one connection only.
     pub(crate) headers: &'a HeaderMap,
     pub(crate) ask: &'a Arc<Ask>,
+}
+
+impl Call<'_> {
+    /// The request with this body.
+    pub(crate) fn with_body(&self, body: Bytes) -> Outgoing<'_> {
+        Outgoing {
+            method: self.method,
+            path: self.path,
+            headers: self.headers,
+            body,
+        }
+    }
 }
 
 /// An answer that has begun, or is whole.
@@ -147,12 +161,7 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Call<'_>) -> Result<
         _ => None,
     };
     let hides_tokens = telling.is_some();
-    let request = Outgoing {
-        method: call.method,
-        path: call.path,
-        headers: call.headers,
-        body: telling.unwrap_or_else(|| ask.body.clone()),
-    };
+    let request = call.with_body(telling.unwrap_or_else(|| ask.body.clone()));
     // What comes as one says nothing before it is whole.
     let limit = if ask.stream {
         shared.options.first_token_timeout

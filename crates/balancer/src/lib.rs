@@ -127,6 +127,11 @@ impl Balancer {
         self.look(|_| true).await;
     }
 
+    /// The same without those that are down, which would delay it.
+    async fn look_at_those_up(&self) {
+        self.look(|node| node.offer().is_some()).await;
+    }
+
     /// The same for the nodes that `are`.
     async fn look(&self, are: impl Fn(&Node) -> bool) {
         let limit = self.shared.options.probe_timeout;

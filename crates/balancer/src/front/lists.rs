@@ -51,7 +51,7 @@ pub(super) async fn tags(State(front): State<Front>) -> Json<Value> {
 /// are looked at first; one that is down delays nothing.
 pub(super) async fn running(State(front): State<Front>) -> Json<Value> {
     let balancer = &front.balancer;
-    balancer.look(|node| node.offer().is_some()).await;
+    balancer.look_at_those_up().await;
     let mut models = Vec::new();
     for node in balancer.shared.pool.nodes().iter() {
         for running in node.offer().iter().flat_map(|offer| offer.loaded.values()) {

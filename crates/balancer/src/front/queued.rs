@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ask::Ask,
     dispatch::Server,
-    forward::{Answer, AnswerBody, Call},
+    forward::{Answer, AnswerBody, Call, News, Waiting},
     queue::Place,
 };
 use axum::{
@@ -22,8 +22,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use jarvis_protocol::sse::Event;
 use serde_json::{Value, json};
-use std::{pin::Pin, sync::Arc};
-use tokio::sync::watch;
+use std::sync::Arc;
 
 /// What asks for it, with the value `true`.
 pub(super) const EVENTS: &str = "x-jarvis-queue-events";
@@ -46,8 +45,7 @@ pub(super) struct Asked {
 
 /// Answers, with news of the queue if the request has to wait.
 pub(super) async fn answer(front: Front, asked: Asked) -> Result<Response, Refusal> {
-    let (places, told) = watch::channel(None);
-    let answer = async move {
+    let mut waiting = Waiting::new(|places| async move {
         let call = Call {
             method: &Method::POST,
             path: &asked.path,
@@ -55,43 +53,14 @@ pub(super) async fn answer(front: Front, asked: Asked) -> Result<Response, Refus
             ask: &asked.ask,
         };
         forwarded(&front, &call, Some(&places)).await
-    };
-    let mut waiting = Waiting {
-        answer: Box::pin(answer),
-        told,
-    };
+    });
     match waiting.news().await {
         News::Answer(answer) => answer.map(respond),
         News::Place(place) => Ok(queued(place, waiting)),
     }
 }
 
-struct Waiting {
-    answer: Pin<Box<dyn Future<Output = Forwarded> + Send>>,
-    told: watch::Receiver<Option<Place>>,
-}
-
-enum News {
-    Place(Place),
-    Answer(Forwarded),
-}
-
-impl Waiting {
-    async fn news(&mut self) -> News {
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut self.answer => return News::Answer(answer),
-                Ok(()) = self.told.changed() => {}
-            }
-            if let Some(place) = *self.told.borrow_and_update() {
-                return News::Place(place);
-            }
-        }
-    }
-}
-
-fn queued(place: Place, waiting: Waiting) -> Response {
+fn queued(place: Place, waiting: Waiting<Forwarded>) -> Response {
     let first = stream::iter([Ok(shown(place))]);
     let rest = stream::unfold(Some(waiting), async |waiting| {
         let mut waiting = waiting?;

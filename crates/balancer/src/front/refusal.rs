@@ -1,13 +1,16 @@
 //! An error in the shape of its dialect.
 
-use crate::{dispatch::NoNode, forward::Unanswered, metrics, shared::Shared, upstream::Reached};
+use crate::{
+    dispatch::NoNode, forward::Unanswered, metrics, resume::openai_failure, shared::Shared,
+    upstream::Reached,
+};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use jarvis_protocol::{ollama::ErrorBody, openai::ErrorEnvelope, sse::Event};
+use jarvis_protocol::{ollama::ErrorBody, openai::ErrorEnvelope};
 
 /// Why a request is not answered.
 #[derive(Debug, Clone)]
@@ -42,9 +45,8 @@ impl Refusal {
     }
 
     /// As the last event of a stream in OpenAI's dialect.
-    pub(super) fn event(self) -> Bytes {
-        let body = ErrorEnvelope::for_status(self.status.as_u16(), self.message);
-        Event::data(serde_json::to_string(&body).unwrap_or_default()).encode()
+    pub(super) fn event(&self) -> Bytes {
+        openai_failure(self.status.as_u16(), &self.message)
     }
 
     /// In the dialect of `path`.

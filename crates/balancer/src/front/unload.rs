@@ -11,7 +11,6 @@ use crate::{
     forward::{Answer, AnswerBody, Call, Unanswered},
     node::Node,
     transport::{TransportError, read},
-    upstream::Outgoing,
 };
 use futures_util::future::join_all;
 use std::{sync::Arc, time::Duration};
@@ -22,12 +21,12 @@ const LONGEST: usize = 64 << 10;
 /// Unloads the model everywhere. The answer is that of a node that could not, or else of any.
 pub(super) async fn everywhere(front: &Front, call: &Call<'_>) -> Forwarded {
     let balancer = &front.balancer;
-    balancer.look(|node| node.offer().is_some()).await;
+    balancer.look_at_those_up().await;
     let nodes = balancer.shared.pool.nodes();
     let having = nodes.iter().filter(|node| node.has_loaded(&call.ask.model));
     let answers = join_all(having.map(|node| on_node(node, call))).await;
     // What they have in memory has changed.
-    balancer.look(|node| node.offer().is_some()).await;
+    balancer.look_at_those_up().await;
     let failed = |answer: &Result<Answer, _>| !matches!(answer, Ok(answer) if answer.head.status.is_success());
     let at = answers.iter().position(failed).unwrap_or_default();
     match answers.into_iter().nth(at) {
@@ -47,12 +46,7 @@ async fn on_node(node: &Arc<Node>, call: &Call<'_>) -> Result<Answer, Unanswered
         node: node.name.clone(),
         source,
     };
-    let request = Outgoing {
-        method: call.method,
-        path: call.path,
-        headers: call.headers,
-        body: call.ask.body.clone(),
-    };
+    let request = call.with_body(call.ask.body.clone());
     let (head, body) = node.send(request).await.map_err(failed)?.into_parts();
     let bytes = read(body, LONGEST).await.map_err(failed)?;
     Ok(Answer {

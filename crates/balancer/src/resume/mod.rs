@@ -84,7 +84,12 @@ pub(crate) fn failure(dialect: Dialect, message: &str) -> Bytes {
         let error = message.to_owned();
         return ndjson::encode(&ErrorBody { error }).unwrap_or_default();
     }
-    let envelope = ErrorEnvelope::for_status(502, message);
+    openai_failure(502, message)
+}
+
+/// The same in OpenAI's dialect, for any status.
+pub(crate) fn openai_failure(status: u16, message: &str) -> Bytes {
+    let envelope = ErrorEnvelope::for_status(status, message);
     Event::data(serde_json::to_string(&envelope).unwrap_or_default()).encode()
 }
 
