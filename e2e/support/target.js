@@ -6,13 +6,13 @@ const KINDS = ["engine", "balancer"];
 const ADMIN_KEY = "the-key-of-the-administrators";
 
 /** A server at `url`; `headers` carry the key that a balancer wants before it changes models. */
-class Target {
+export class Target {
   headers = {};
 
-  constructor(kind) {
-    this.engines = [new Jarvis("engine")];
+  constructor(kind, ...engineArgs) {
+    this.engines = [new Jarvis("engine", ...engineArgs)];
     if (kind === "engine") return;
-    this.engines.push(new Jarvis("engine"));
+    this.engines.push(new Jarvis("engine", ...engineArgs));
     this.headers.authorization = `Bearer ${ADMIN_KEY}`;
   }
 
