@@ -332,8 +332,8 @@ impl Lease {
             cached: (ask.prompt_bytes > 0)
                 .then(|| f64::from(guess.cached_bytes) / f64::from(ask.prompt_bytes)),
         });
-        let arrived = self.began.checked_sub(self.waited).unwrap_or(self.began);
-        self.shared.record(ask, arrived, self.first_byte, &outcome);
+        self.shared
+            .record(ask, self.began, self.waited, self.first_byte, &outcome);
         let now = self.shared.at(now);
         self.shared.policy.finished(guess, outcome, now);
         drop(claim);

@@ -5,10 +5,13 @@ use crate::{
     ask::Ask,
     digests::Digests,
     node::{Budget, BudgetSettings, Node},
-    policy::{Outcome, Policy},
+    policy::{Outcome, Policy, Starting},
     pool::Pool,
     queue::{Queue, Tag},
-    replay::recorder::{Arrival, Recorder},
+    replay::{
+        self,
+        recorder::{Arrival, Recorder},
+    },
     resume::{Discovery, Next, Way, Ways},
     transport::read,
 };
@@ -63,12 +66,16 @@ impl Shared {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> io::Result<Self> {
+        let starting = options
+            .trace
+            .as_deref()
+            .map_or_else(|| Ok(Starting::default()), replay::starting_of_file)?;
         let trace = options.trace.as_deref().map(recorder).transpose()?;
         Ok(Self {
             trace,
             pool: Pool::default(),
             queue: Queue::new(options.max_queue),
-            policy: Policy::new(options.strategy, options.seed),
+            policy: Policy::new(options.strategy, options.seed).believing(starting),
             digests: Digests::default(),
             budget: Mutex::new(Budget::new(BudgetSettings::default(), Duration::ZERO)),
             ways: Mutex::default(),
@@ -80,21 +87,24 @@ impl Shared {
         })
     }
 
-    /// Writes a request that has ended to the trace, if there is one.
+    /// Writes a request that has ended to the trace, if there is one. It `waited`, was given to a node at `began`, and had
+    /// its first byte so long after that.
     pub(crate) fn record(
         &self,
         ask: &Ask,
-        arrived: Instant,
+        began: Instant,
+        waited: Duration,
         first_byte: Option<Duration>,
         outcome: &Outcome,
     ) {
         let Some(trace) = &self.trace else { return };
         let arrival = Arrival {
-            at: arrived.saturating_duration_since(self.began),
+            at: self.at(began).saturating_sub(waited),
             user: &ask.caller.user.to_string(),
             priority: ask.caller.priority,
-            ttft: first_byte,
-            total: arrived.elapsed(),
+            waited,
+            ttft: first_byte.map(|first| waited + first),
+            total: waited + began.elapsed(),
         };
         if let Err(error) = trace.record(&arrival, &ask.job(), outcome) {
             tracing::warn!("the trace cannot be written: {error}");

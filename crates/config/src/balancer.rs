@@ -41,7 +41,8 @@ pub struct BalancerSection {
     pub internal_secret: Option<Secret>,
     /// A file that holds `internal_secret`.
     pub internal_secret_file: Option<PathBuf>,
-    /// A file to which arrivals, sizes and times (no content) are written, for `jarvis balancer replay`.
+    /// A file to which arrivals, sizes and times (no content) are written, for `jarvis balancer replay`. What it
+    /// holds at a start tells `adaptive` what the models take.
     pub trace: Option<PathBuf>,
 }
 

@@ -139,6 +139,9 @@ pub(crate) struct ReplayArgs {
     /// A node, as `name=a slots=4 decode=0.02`; may be repeated [default: as the trace describes them].
     #[arg(long = "node", value_name = "SHAPE")]
     pub(crate) nodes: Vec<String>,
+    /// A recorded trace that `adaptive` has learnt from before it starts, as it does from `balancer.trace` [default: none].
+    #[arg(long, value_name = "TRACE")]
+    pub(crate) train: Option<String>,
     /// Where chance comes from.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -5,15 +5,13 @@ use super::{
     pace::{Measured, Pace, Rates},
     prefix::{Hit, PrefixMemory},
     running::{Run, Running},
-    speed::Mean,
+    starting::{Facts, Starting, Usual},
 };
 use crate::quick::QuickMap;
 use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 
 /// Models known in all, and of each node; the one unused for longest is forgotten first.
 pub(super) const MOST_MODELS: usize = 256;
-/// An answer's tokens before any was seen.
-const TYPICAL_TOKENS: f64 = 200.0;
 /// A time longer than this, in seconds, is a mistake.
 const LONGEST: f64 = 86_400.0;
 /// An answer that came all at once says nothing about its first byte: its tokens took less than this share of the time.
@@ -24,7 +22,8 @@ const AT_ONCE: f64 = 0.02;
 #[derive(Debug, Default)]
 pub(super) struct Mind {
     nodes: QuickMap<u64, NodeMind>,
-    models: QuickMap<Arc<str>, ModelMind>,
+    models: QuickMap<Arc<str>, Facts>,
+    starting: Starting,
     next: u64,
 }
 
@@ -33,20 +32,6 @@ struct NodeMind {
     running: Running,
     prefixes: PrefixMemory,
     paces: QuickMap<Arc<str>, Pace>,
-}
-
-/// Of a model wherever it runs.
-#[derive(Debug, Default)]
-struct ModelMind {
-    pace: Pace,
-    tokens: Mean,
-}
-
-/// What a request takes wherever nothing better is known.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Usual {
-    rates: Rates,
-    tokens: f64,
 }
 
 /// Where a request's time would go, in seconds.
@@ -79,19 +64,23 @@ impl Estimate {
 }
 
 impl Mind {
+    /// Knows nothing but this.
+    pub(super) fn new(starting: Starting) -> Self {
+        Self {
+            starting,
+            ..Self::default()
+        }
+    }
+
     /// What is expected of `job` wherever it goes.
     pub(super) fn usual(&self, job: &Job<'_>, now: Duration) -> Usual {
+        let prior = self.starting.of(job.model);
         let facts = self.models.get(job.model);
-        let tokens = facts.map_or(TYPICAL_TOKENS, |facts| {
-            facts.tokens.value(TYPICAL_TOKENS, now)
-        });
+        let usual = facts.map_or(*prior, |facts| facts.usual(prior, now));
+        let most = job.max_tokens.map_or(f64::INFINITY, f64::from);
         Usual {
-            rates: facts.map_or(Rates::BUILT_IN, |facts| {
-                facts.pace.rates(&Rates::BUILT_IN, now)
-            }),
-            tokens: job
-                .max_tokens
-                .map_or(tokens, |most| tokens.min(f64::from(most))),
+            tokens: usual.tokens.min(most),
+            ..usual
         }
     }
 
@@ -203,25 +192,17 @@ impl Mind {
         let Some(facts) = self.models.get_mut(&run.model) else {
             return;
         };
-        let common = facts.pace.rates(&Rates::BUILT_IN, now);
+        let common = facts.usual(self.starting.of(&run.model), now);
         let pace = shelve(&mut node.paces, &run.model, |pace| pace.tried);
         let known = pace.prefills(now) >= 3.0;
-        let rates = pace.rates(&common, now);
+        let rates = pace.rates(&common.rates, now);
         let measured = measure(&run, outcome, others, &rates, known, now);
         if let Some(share) = measured.kept {
             node.prefixes.learn(run.hit, share, now);
         }
         pace.learn(&measured.times, &rates, now);
-        facts.pace.learn(&measured.times, &common, now);
-        if let Some(tokens) = outcome.tokens {
-            // An answer that was cut at the limit might have been longer.
-            let cut = run.max_tokens.is_some_and(|most| tokens >= most);
-            let usual = facts.tokens.value(TYPICAL_TOKENS, now);
-            let tokens = f64::from(tokens);
-            facts
-                .tokens
-                .learn(if cut { tokens.max(usual) } else { tokens }, now);
-        }
+        let times = &measured.times;
+        facts.learn(times, outcome.tokens, run.max_tokens, &common, now);
     }
 
     pub(super) fn forget(&mut self, node: u64) {

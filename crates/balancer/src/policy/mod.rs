@@ -19,12 +19,15 @@ mod queue_length;
 mod round_robin;
 mod running;
 mod speed;
+mod starting;
 mod strategy;
 #[cfg(test)]
 mod tests;
 mod weighted_response_time;
 
 pub(crate) use chance::{Chance, mixed};
+pub use starting::Starting;
+pub(crate) use starting::{Lesson, Training};
 pub use strategy::{Strategy, UnknownStrategy};
 
 use mind::Mind;
@@ -168,6 +171,14 @@ impl Policy {
             chance: Chance::new(seed),
             turns: Mutex::default(),
             mind: Mutex::default(),
+        }
+    }
+
+    /// With these beliefs instead of those that are built in.
+    pub(crate) fn believing(self, starting: Starting) -> Self {
+        Self {
+            mind: Mutex::new(Mind::new(starting)),
+            ..self
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is compared: our strategies, and two others that are widely used, made after their descriptions.
 
+use super::Options;
 use crate::policy::{Chance, Choice, Guess, Job, Outcome, Policy, Strategy, UnknownStrategy, View};
 use std::{
     collections::{HashMap, HashSet},
@@ -57,9 +58,13 @@ pub(super) enum Chooser {
 }
 
 impl Chooser {
-    pub(super) fn new(contender: Contender, seed: u64) -> Self {
+    pub(super) fn new(contender: Contender, options: &Options) -> Self {
+        let seed = options.seed;
         match contender {
-            Contender::Ours(strategy) => Self::Ours(Box::new(Policy::new(strategy, seed))),
+            Contender::Ours(strategy) => {
+                let policy = Policy::new(strategy, seed).believing(options.starting.clone());
+                Self::Ours(Box::new(policy))
+            }
             Contender::PowerOfTwo => Self::PowerOfTwo(Chance::new(seed)),
             Contender::CacheAware => Self::CacheAware(Records::default()),
         }

@@ -17,17 +17,20 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod training;
 
+pub use crate::policy::Starting;
 pub use contender::{Contender, UnknownContender};
 pub use shape::{Interval, NodeShape, ShapeError, Slowdown};
 pub use synthetic::Synthetic;
 pub use table::{Percentiles, Report, Summary};
 pub use trace::{Header, ModelShape, Request, Trace, TraceError, VERSION};
+pub(crate) use training::starting_of_file;
 
 use simulation::Simulation;
 
 /// How it is replayed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Chance's seed.
     pub seed: u64,
@@ -37,6 +40,8 @@ pub struct Options {
     pub deadline: f64,
     /// How long it takes to see that a node is down, or up again, in seconds.
     pub probe: f64,
+    /// What `adaptive` believes at first; see [`Trace::starting`].
+    pub starting: Starting,
 }
 
 impl Default for Options {
@@ -46,6 +51,7 @@ impl Default for Options {
             max_queue: 512,
             deadline: 120.0,
             probe: 5.0,
+            starting: Starting::default(),
         }
     }
 }

@@ -23,9 +23,11 @@ pub(crate) struct Arrival<'a> {
     /// Who asked: a user's name or an address. Only a salted hash of it is written.
     pub(crate) user: &'a str,
     pub(crate) priority: Priority,
-    /// Time to the first byte, if there was one.
+    /// Time in the queue.
+    pub(crate) waited: Duration,
+    /// Time from arrival to the first byte, if there was one.
     pub(crate) ttft: Option<Duration>,
-    /// Time to the end.
+    /// Time from arrival to the end.
     pub(crate) total: Duration,
 }
 
@@ -58,6 +60,7 @@ impl<W: Write> Recorder<W> {
             return Ok(());
         };
         let prefix = job.prefix.iter();
+        let told = |seconds: Option<f64>| seconds.map(microseconds);
         let request = Request {
             at: microseconds(arrival.at.as_secs_f64()),
             model: job.model.to_owned(),
@@ -69,8 +72,12 @@ impl<W: Write> Recorder<W> {
             max_tokens: job.max_tokens,
             user: self.hash(arrival.user),
             priority: arrival.priority,
-            ttft: arrival.ttft.map(|ttft| microseconds(ttft.as_secs_f64())),
-            total: Some(microseconds(arrival.total.as_secs_f64())),
+            ttft: told(arrival.ttft.map(|ttft| ttft.as_secs_f64())),
+            total: told(Some(arrival.total.as_secs_f64())),
+            waited: told(Some(arrival.waited.as_secs_f64())).filter(|waited| *waited > 0.0),
+            load: told(outcome.load_seconds),
+            prefill: told(outcome.prompt_seconds),
+            decode: told(outcome.decode_seconds),
         };
         write_record(&mut *self.writer(), &request)
     }

@@ -82,7 +82,7 @@ impl<'a> Simulation<'a> {
             Seat::new(Machine::new(shape.clone(), loaded), options.probe)
         });
         Self {
-            chooser: Chooser::new(contender, options.seed),
+            chooser: Chooser::new(contender, options),
             seats: seats.collect(),
             links: trace.requests.iter().map(Request::links).collect(),
             tracks: trace.requests.iter().map(|_| Track::default()).collect(),

@@ -138,6 +138,10 @@ impl Synthetic {
                 priority: Priority::Normal,
                 ttft: None,
                 total: None,
+                waited: None,
+                load: None,
+                prefill: None,
+                decode: None,
             });
             if chance.unit() * self.turns.max(1.0) < 1.0 {
                 return;

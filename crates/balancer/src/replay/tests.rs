@@ -3,10 +3,11 @@
 mod formats;
 mod nodes;
 mod strategies;
+mod training;
 
 use super::{
-    Contender, Interval, NodeShape, Options, Report, Request, Slowdown, Summary, Synthetic, Trace,
-    replay,
+    Contender, Interval, NodeShape, Options, Report, Request, Slowdown, Starting, Summary,
+    Synthetic, Trace, replay,
 };
 use crate::{Priority, policy::Strategy};
 
@@ -30,6 +31,10 @@ fn request(at: f64, tokens: u32) -> Request {
         priority: Priority::Normal,
         ttft: None,
         total: None,
+        waited: None,
+        load: None,
+        prefill: None,
+        decode: None,
     }
 }
 

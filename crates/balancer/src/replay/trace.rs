@@ -5,7 +5,7 @@
 use super::{NodeShape, ShapeError};
 use crate::{Priority, policy::Link};
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 /// The format's version.
 pub const VERSION: u32 = 1;
@@ -76,12 +76,24 @@ pub struct Request {
     /// How soon it is served.
     #[serde(default)]
     pub priority: Priority,
-    /// Seconds to the first byte when it was recorded. The replay does not use it.
+    /// Seconds from arrival to the first byte when it was recorded. The replay uses neither this nor what follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttft: Option<f64>,
-    /// Seconds to the end when it was recorded. The replay does not use it.
+    /// Seconds from arrival to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<f64>,
+    /// Seconds in the queue, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited: Option<f64>,
+    /// Seconds that loading the model took, as the node said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// Seconds that the prompt took, as the node said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<f64>,
+    /// Seconds that the answer's tokens took, as the node said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<f64>,
 }
 
 impl Request {
@@ -236,6 +248,24 @@ fn parsed<T: for<'a> Deserialize<'a>>(line: &[u8], number: usize) -> Result<T, T
         line: number,
         source,
     })
+}
+
+/// The requests among the last `tail` bytes. What is no request there (a header, a line that was cut) is passed over.
+pub(super) fn later_records(
+    mut from: impl BufRead + Seek,
+    tail: u64,
+) -> io::Result<impl Iterator<Item = io::Result<Request>>> {
+    let length = from.seek(SeekFrom::End(0))?;
+    let begin = length.saturating_sub(tail);
+    from.seek(SeekFrom::Start(begin))?;
+    if begin > 0 {
+        from.skip_until(b'\n')?;
+    }
+    let requests = from.split(b'\n').map(|line| {
+        let request: Option<Request> = serde_json::from_slice(&line?).ok();
+        Ok(request.filter(Request::sensible))
+    });
+    Ok(requests.filter_map(Result::transpose))
 }
 
 /// The next line that is not blank.

@@ -3,7 +3,7 @@
 use super::print;
 use crate::cli::ReplayArgs;
 use anyhow::{Context as _, Result};
-use jarvis_balancer::replay::{Contender, NodeShape, Options, Synthetic, Trace, replay};
+use jarvis_balancer::replay::{Contender, NodeShape, Options, Starting, Synthetic, Trace, replay};
 use std::{fs::File, io::BufReader, process::ExitCode};
 
 /// Prints how each strategy did.
@@ -18,15 +18,14 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode> {
         }
         .trace()
     } else {
-        let file = File::open(&args.trace)
-            .with_context(|| format!("the trace {} cannot be read", args.trace))?;
-        Trace::read(BufReader::new(file))
-            .with_context(|| format!("{} is not a trace", args.trace))?
+        read(&args.trace)?
     };
+    let trained = args.train.as_deref().map(read).transpose()?;
     let nodes = parsed::<NodeShape>(&args.nodes, "--node")?;
     let contenders = parsed::<Contender>(&args.strategy, "--strategy")?;
     let options = Options {
         seed: args.seed,
+        starting: trained.map_or_else(Starting::default, |trace| trace.starting()),
         ..Options::default()
     };
     let report = replay(&trace, &nodes, &contenders, &options)?;
@@ -34,6 +33,11 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode> {
         return print(&format!("{}\n", report.to_json()?));
     }
     print(&format!("{report}\n"))
+}
+
+fn read(name: &str) -> Result<Trace> {
+    let file = File::open(name).with_context(|| format!("the trace {name} cannot be read"))?;
+    Trace::read(BufReader::new(file)).with_context(|| format!("{name} is not a trace"))
 }
 
 fn parsed<T>(given: &[String], flag: &str) -> Result<Vec<T>>

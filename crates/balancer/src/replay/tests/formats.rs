@@ -134,12 +134,14 @@ fn a_recorded_trace_can_be_replayed_and_tells_nothing() {
                 at: Duration::from_secs(second),
                 user: "anna@example.org",
                 priority: Priority::High,
+                waited: Duration::from_millis(100),
                 ttft: Some(Duration::from_millis(300)),
                 total: Duration::from_secs(2),
             };
             let outcome = Outcome {
                 ok,
                 tokens: Some(20),
+                prompt_seconds: Some(0.125),
                 ..Outcome::default()
             };
             recorder.record(&arrival, &job, &outcome).unwrap();
@@ -154,6 +156,8 @@ fn a_recorded_trace_can_be_replayed_and_tells_nothing() {
     let read = Trace::read(text.as_bytes()).unwrap();
     let times: Vec<_> = read.requests.iter().map(|request| request.at).collect();
     assert_eq!(times, [1.0, 3.0], "in order, failures left out");
+    let first = &read.requests[0];
+    assert_eq!((first.waited, first.prefill), (Some(0.1), Some(0.125)));
     assert_eq!(read.requests[0].user, read.requests[1].user);
     assert_eq!(read.requests[0].prefix, read.requests[1].prefix);
     let other = Trace::read(record().as_bytes()).unwrap();
