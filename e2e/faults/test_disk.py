@@ -4,6 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support.answers import check_count
@@ -152,8 +153,14 @@ def test_a_database_that_cannot_be_written_refuses_clearly_and_recovers(failing,
         refuses(account, conversation, f"refused-{number}")
     assert account.messages(conversation) == before
     assert account.http.get(f"{disk.server.url}/health").json() == {"status": "ok"}
+    store = next(one for one in readiness(disk)["components"] if one["name"] == "store")
+    assert store["status"] == "down", store
+    assert store["detail"].startswith("the database can be read, but not written: "), store
+    assert account.get("/status")["status"] == "degraded"
 
+    # Nobody has to write first.
     disk.heal()
+    assert readiness(disk)["status"] == "ok"
     again = account.ask("Count again.", conversation, key="refused-0")
     assert account.ask("Count again.", conversation, key="refused-0")["message_id"] == again["message_id"]
     check_count(account.ended(again["generation_id"])["text"], LAST)
@@ -161,6 +168,10 @@ def test_a_database_that_cannot_be_written_refuses_clearly_and_recovers(failing,
     kept = account.messages(conversation)
     assert kept[: len(before)] == before and [one["role"] for one in kept[len(before) :]] == ["user", "assistant"]
     check_database(disk)
+
+
+def readiness(disk):
+    return httpx.get(f"{disk.server.admin_url}/health/ready").json()
 
 
 def refuses(account, conversation, key):
@@ -194,7 +205,7 @@ def test_an_answer_that_cannot_be_logged_any_more_ends_with_what_was_shown(faili
     if call == "write":
         answers = degraded(account)
         assert answers["name"] == "answers" and answers["detail"] == "the answer's file cannot be used", answers
-        ready = account.http.get(f"{disk.server.admin_url}/health/ready").json()
+        ready = readiness(disk)
         assert ready["status"] == "degraded" and answers in ready["components"], ready
 
     disk.heal()

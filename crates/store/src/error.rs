@@ -126,6 +126,12 @@ pub enum StoreError {
     /// No server accepts writes now.
     #[error("no database server is the primary now")]
     NoPrimary,
+    /// It can be read, and takes no changes.
+    #[error("the database can be read, but not written: {why}")]
+    Unwritable {
+        /// In the words of the database.
+        why: String,
+    },
     /// A stored value that this program cannot read.
     #[error("column `{column}` holds an unreadable value: {reason}")]
     Unreadable {
@@ -163,6 +169,7 @@ impl StoreError {
                 | Self::Unreachable { .. }
                 | Self::NotPrimary { .. }
                 | Self::NoPrimary
+                | Self::Unwritable { .. }
                 | Self::Unavailable(_)
         )
     }

@@ -8,6 +8,7 @@ use super::{
     timing::Timing,
     value::{Value, args, arguments},
     versions::Counted,
+    writes::Writes,
 };
 use crate::StoreError;
 use futures_util::{TryStreamExt as _, stream::BoxStream};
@@ -25,12 +26,25 @@ use std::{
 pub(crate) struct Conn {
     link: Link,
     timing: Timing,
+    /// Where it is for changes: what becomes of them.
+    writes: Option<Writes>,
 }
 
 pub(super) enum Link {
     Sqlite(PoolConnection<Sqlite>),
     SqliteTx(Transaction<'static, Sqlite>),
     Postgres(Lease),
+}
+
+impl Link {
+    /// Whether what a statement writes is there when it has ended.
+    fn commits_each(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            Self::SqliteTx(_) => false,
+            Self::Postgres(lease) => !lease.is_open(),
+        }
+    }
 }
 
 impl From<PoolConnection<Sqlite>> for Link {
@@ -61,7 +75,19 @@ pub(super) struct Done {
 
 impl Conn {
     pub(super) fn new(link: Link, timing: Timing) -> Self {
-        Self { link, timing }
+        Self {
+            link,
+            timing,
+            writes: None,
+        }
+    }
+
+    /// It is for changes; what becomes of them is remembered.
+    pub(super) fn that_writes(self, writes: Writes) -> Self {
+        Self {
+            writes: Some(writes),
+            ..self
+        }
     }
 
     /// Runs a statement: the number of rows that it wrote.
@@ -71,7 +97,14 @@ impl Conn {
         text: impl Into<Text>,
         args: &[Value<'_>],
     ) -> Result<u64, StoreError> {
-        Ok(self.run(operation, text.into(), args).await?.affected)
+        let affected = self.run(operation, text.into(), args).await?.affected;
+        if affected > 0
+            && self.link.commits_each()
+            && let Some(writes) = &self.writes
+        {
+            writes.taken();
+        }
+        Ok(affected)
     }
 
     /// The row that a statement gives back, if it does.
@@ -119,6 +152,9 @@ impl Conn {
             Link::Postgres(lease) => lease.run(text.postgres, args).await,
         };
         running.end(text);
+        if let (Err(error), Some(writes)) = (&done, &self.writes) {
+            writes.failed(error);
+        }
         done
     }
 }
@@ -201,12 +237,19 @@ impl Tx {
             }
         }
         let running = self.conn.timing.begin("commit");
-        match self.conn.link {
-            Link::SqliteTx(transaction) => transaction.commit().await?,
-            Link::Postgres(mut lease) => lease.commit().await?,
-            Link::Sqlite(_) => {}
-        }
+        let committed = match self.conn.link {
+            Link::SqliteTx(transaction) => transaction.commit().await.map_err(StoreError::from),
+            Link::Postgres(mut lease) => lease.commit().await,
+            Link::Sqlite(_) => Ok(()),
+        };
         running.end("COMMIT".into());
+        if let Some(writes) = &self.conn.writes {
+            match &committed {
+                Ok(()) => writes.taken(),
+                Err(error) => writes.failed(error),
+            }
+        }
+        committed?;
         if let Some(counted) = &self.counted {
             for user in changed {
                 counted.advance(user);

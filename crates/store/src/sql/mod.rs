@@ -9,6 +9,7 @@
 //! | `leases` | who makes which answer, and what its owner keeps |
 //! | `sqlite`, `postgres/` | where connections come from |
 //! | `migrations`, `options`, `timing` | the schema, what can be set, what is counted |
+//! | `writes` | whether changes are taken |
 
 mod conn;
 mod conversations;
@@ -26,6 +27,7 @@ mod timing;
 mod users;
 pub(crate) mod value;
 mod versions;
+mod writes;
 
 pub use conversations::ConversationPatch;
 pub use generations::{Begin, Begun, Parent, RequestKey, Start};
@@ -44,18 +46,20 @@ pub(crate) use value::{Value, args};
 
 use crate::StoreError;
 use conn::Link;
-use jarvis_domain::UserId;
+use jarvis_domain::{UserId, sentence};
 use postgres::{Cluster, Role};
 use std::{sync::Arc, time::Duration};
 use timing::Timing;
 use tokio::time::timeout;
 use versions::{Asked, Counted};
+use writes::Writes;
 
 /// The relational store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Db {
     engine: Engine,
     timing: Timing,
+    writes: Writes,
 }
 
 #[derive(Debug, Clone)]
@@ -155,15 +159,41 @@ impl Db {
         Ok(Self {
             engine,
             timing: Timing::new(options.slow),
+            writes: Writes::new(),
         })
     }
 
-    /// Asks the store for a trivial answer: `Ok` when it can be read.
+    /// Whether it can be read and written now; a failover is not waited for. Asked by a trivial read and, only while the last
+    /// change was not taken, by a small change that nobody sees.
+    ///
+    /// # Errors
+    /// [`StoreError::NoPrimary`] at once where no server takes writes, [`StoreError::Unwritable`] where the small change fails
+    /// too, else why it cannot be read.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        if self.writable_for().is_none() {
+            return Err(StoreError::NoPrimary);
+        }
         let mut conn = self.reader().await?;
         conn.scalar("ping", "SELECT CAST(1 AS BIGINT)", args![])
-            .await
-            .map(drop)
+            .await?;
+        drop(conn);
+        if !self.writes.are_failing() {
+            return Ok(());
+        }
+        self.try_to_write().await.map_err(|error| {
+            let why = match &error {
+                // Its own words would say that the database does not answer.
+                StoreError::Unavailable(cause) => cause.to_string(),
+                other => sentence(other),
+            };
+            StoreError::Unwritable { why }
+        })
+    }
+
+    async fn try_to_write(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin_write().await?;
+        leases::try_out(&mut tx).await?;
+        tx.commit().await
     }
 
     /// SQLite's own consistency check: the complaints, none when all is well. Reads the whole file. PostgreSQL has none to ask for.
@@ -236,10 +266,17 @@ impl Db {
 
     /// A connection for writing by single statements.
     pub(crate) async fn writer(&self) -> Result<Conn, StoreError> {
-        match &self.engine {
-            Engine::Sqlite(pools, _) => Ok(self.conn(pools.writer().await?)),
-            Engine::Postgres(cluster, _) => Ok(self.conn(cluster.writer().await?)),
-        }
+        let link = match &self.engine {
+            Engine::Sqlite(pools, _) => pools.writer().await.map(Link::from),
+            Engine::Postgres(cluster, _) => cluster.writer().await.map(Link::from),
+        };
+        self.writing(link)
+    }
+
+    /// What becomes of changes on this connection is remembered.
+    fn writing(&self, link: Result<Link, StoreError>) -> Result<Conn, StoreError> {
+        let link = link.inspect_err(|error| self.writes.failed(error))?;
+        Ok(self.conn(link).that_writes(self.writes.clone()))
     }
 
     fn conn(&self, link: impl Into<Link>) -> Conn {
@@ -249,17 +286,14 @@ impl Db {
     /// Begins a writing transaction. On PostgreSQL it sees what others have committed before each of its statements; what must not
     /// move under it, it locks: a row by writing it, anything else by [`Tx::lock`].
     pub(crate) async fn begin_write(&self) -> Result<Tx, StoreError> {
-        match &self.engine {
+        let (link, counted) = match &self.engine {
             Engine::Sqlite(pools, versions) => {
-                let conn = self.conn(pools.begin().await?);
-                Ok(Tx::new(conn, Some(Arc::clone(versions))))
+                let begun = pools.begin().await.map(Link::from);
+                (begun, Some(Arc::clone(versions)))
             }
-            Engine::Postgres(cluster, _) => {
-                let mut lease = cluster.writer().await?;
-                lease.begin().await?;
-                Ok(Tx::new(self.conn(lease), None))
-            }
-        }
+            Engine::Postgres(cluster, _) => (cluster.begin().await.map(Link::from), None),
+        };
+        Ok(Tx::new(self.writing(link)?, counted))
     }
 }
 
@@ -270,9 +304,7 @@ impl Db {
         match &self.engine {
             Engine::Sqlite(pools, _) => Ok(Tx::new(self.conn(pools.snapshot().await?), None)),
             Engine::Postgres(cluster, _) => {
-                let mut lease = cluster.writer().await?;
-                lease.begin().await?;
-                let mut tx = Tx::new(self.conn(lease), None);
+                let mut tx = Tx::new(self.conn(cluster.begin().await?), None);
                 let view = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
                 tx.execute("snapshot", view, args![]).await?;
                 tx.be_patient().await?;

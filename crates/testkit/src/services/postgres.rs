@@ -163,6 +163,12 @@ impl Postgres {
         self.launch();
     }
 
+    /// The next start is that of a standby that has nobody to follow: it can be read and takes no writes until it is promoted.
+    pub fn become_standby(&self) {
+        assert!(self.process.is_none(), "it runs");
+        fs::write(self.data.join("standby.signal"), "").unwrap();
+    }
+
     /// Stops the clock for all of it; its connections stay open.
     pub fn pause(&mut self) {
         self.process_mut().pause();

@@ -80,6 +80,13 @@ impl Cluster {
         pool.acquire(Role::Writer).await
     }
 
+    /// The same, with a transaction begun on it.
+    pub(crate) async fn begin(&self) -> Result<Lease, StoreError> {
+        let mut lease = self.writer().await?;
+        lease.begin().await?;
+        Ok(lease)
+    }
+
     /// Closes every connection that is not lent out.
     pub(crate) async fn close(&self) {
         self.hosts.stop();

@@ -216,6 +216,11 @@ impl Lease {
         self.control("BEGIN", State::Open).await
     }
 
+    /// Whether a transaction is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
     /// # Errors
     /// [`StoreError::Unsure`] if the server's word did not come.
     pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
