@@ -340,14 +340,23 @@ impl Lease {
     }
 
     /// The node failed on it. `busy`: it said that it has too much to do.
-    pub(crate) fn fail(mut self, busy: bool) {
+    pub(crate) fn fail(self, busy: bool) {
+        self.missed(Verdict::Failed, busy);
+    }
+
+    /// The node has too much to do, and says so with a status that is no failure. It is spared for `rest`.
+    pub(crate) fn turned_away(self, rest: Duration) {
+        self.missed(Verdict::Busy(rest), true);
+    }
+
+    fn missed(mut self, verdict: Verdict, busy: bool) {
         let Some((claim, guess)) = self.open.take() else {
             return;
         };
         if busy {
             claim.busy();
         }
-        self.judge(Verdict::Failed, Instant::now());
+        self.judge(verdict, Instant::now());
         self.node.meter.failed();
         let outcome = Outcome::default();
         self.shared

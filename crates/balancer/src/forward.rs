@@ -26,7 +26,7 @@ use crate::{
     upstream::{Outgoing, Reached},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, response::Parts};
+use http::{HeaderMap, Method, Response, StatusCode, header, response::Parts};
 use http_body_util::BodyExt as _;
 use memchr::memmem::Finder;
 use std::{
@@ -103,6 +103,27 @@ enum Failure {
 }
 
 impl Failure {
+    /// Whether asking another node is charged to the budget. A node that does not know the model it listed has done nothing:
+    /// nobody can be buried under what follows, which is at most one request for each of the others.
+    fn is_charged(&self) -> bool {
+        !matches!(self, Self::Refused(answer) if answer.head.status == StatusCode::NOT_FOUND)
+    }
+
+    /// Whether another node may do better, and may be asked.
+    fn may_retry(&self, shared: &Shared) -> bool {
+        let hopeless = matches!(self, Self::Lost(_, source) if !source.retryable());
+        !hopeless && (!self.is_charged() || shared.budget().affords(shared.now()))
+    }
+
+    /// Pays for asking another node, which is there now. `false`: others have used up the budget meanwhile.
+    fn pay(&self, shared: &Shared) -> bool {
+        let paid = !self.is_charged() || shared.budget().retry(shared.now());
+        if paid {
+            metrics::retried();
+        }
+        paid
+    }
+
     /// To the client, where no other node is to do better.
     fn told(self) -> Result<Answer, Unanswered> {
         match self {
@@ -116,6 +137,8 @@ impl Failure {
 const MAX_ERROR: usize = 64 << 10;
 /// An answer that does not stream is read up to here.
 const MAX_WHOLE: usize = 256 << 20;
+/// No node is spared for longer because it said so: it may have meant one client.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Has a request answered, from the beginning of its answer on, if it has one. Dropping the future frees the node.
 pub(crate) async fn forward(
@@ -129,25 +152,27 @@ pub(crate) async fn forward(
         return Box::pin(go_on::open(shared, call.ask, transcript, places)).await;
     }
     let mut wanted = Wanted::default();
-    let mut last = None;
+    let mut last: Option<Failure> = None;
     shared.budget().request();
     loop {
         let lease = match dispatch::acquire(shared, call.ask, &wanted, places).await {
             Ok(lease) => lease,
             Err(none) => return last.map_or(Err(Unanswered::NoNode(none)), Failure::told),
         };
+        if let Some(failure) = last.take_if(|failure| !failure.pay(shared)) {
+            lease.refuse();
+            return failure.told();
+        }
         wanted.tried.push(lease.node.id);
         // In a box of its own: nothing of it is there while the request waits for its lease.
         let failure = match Box::pin(attempt(shared, lease, call)).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        let hopeless = matches!(&failure, Failure::Lost(_, source) if !source.retryable());
-        if hopeless || !shared.budget().retry(shared.now()) {
+        if !failure.may_retry(shared) {
             return failure.told();
         }
         last = Some(failure);
-        metrics::retried();
     }
 }
 
@@ -271,12 +296,14 @@ async fn refused(
         head,
     };
     match answer.head.status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => lease.fail(true),
+        StatusCode::SERVICE_UNAVAILABLE => lease.fail(true),
+        StatusCode::TOO_MANY_REQUESTS => lease.turned_away(rest(&answer.head.headers)),
         // It was listed a moment ago; another may still have it.
         StatusCode::NOT_FOUND => {
-            let node = Arc::clone(&lease.node);
-            let limit = shared.options.probe_timeout;
-            shared.spawn(async move { node.look(limit).await });
+            if lease.node.may_look() {
+                let node = Arc::clone(&lease.node);
+                shared.spawn(async move { node.look(limit).await });
+            }
             lease.refuse();
         }
         status if status.is_server_error() => lease.fail(false),
@@ -286,6 +313,13 @@ async fn refused(
         }
     }
     Err(Failure::Refused(Box::new(answer)))
+}
+
+/// How long a node that turned a request away is to be spared: as it says in seconds, within bounds, or else a second.
+fn rest(headers: &HeaderMap) -> Duration {
+    let said = headers.get(header::RETRY_AFTER);
+    let said = said.and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(said.unwrap_or(1)).clamp(Duration::from_secs(1), LONGEST_REST)
 }
 
 fn lost(lease: Lease, error: TransportError) -> Failure {

@@ -28,6 +28,7 @@ mod queue;
 mod quick;
 pub mod replay;
 mod resume;
+mod seldom;
 mod shared;
 mod transport;
 mod upstream;

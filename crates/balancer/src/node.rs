@@ -14,6 +14,7 @@ use crate::{
     metrics::NodeMeter,
     policy::View,
     queue::{Capacity, Freed, Queue, Slots},
+    seldom::Seldom,
     transport::{Link, NodeBody, TransportError},
     upstream::Outgoing,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     drained: AtomicBool,
     /// A request has cast doubt on it.
     doubted: Notify,
+    /// When a request last had it looked at.
+    looked: Seldom,
     seen: watch::Sender<Seen>,
     health: Mutex<Health>,
     began: Instant,
@@ -62,6 +65,8 @@ pub(crate) struct Node {
 struct Health {
     window: Window,
     breaker: Breaker,
+    /// Until when it is spared because it said that it was busy.
+    rests: Duration,
 }
 
 /// What became of one request, as far as the node is to be judged by it.
@@ -71,6 +76,9 @@ pub(crate) enum Verdict {
     Answered(Duration),
     /// It refused, broke, stalled or said that it was busy.
     Failed,
+    /// It has too much to do and said so without failing: it is to be spared for so long. A choice counts that against it,
+    /// or who answers at once would be chosen again at once; its breaker does not.
+    Busy(Duration),
     /// It said nothing about the node: a refusal of the request, a client that left.
     Unjudged,
 }
@@ -107,10 +115,12 @@ impl Node {
             weight: AtomicU32::new(spec.weight),
             drained: AtomicBool::new(false),
             doubted: Notify::new(),
+            looked: Seldom::default(),
             seen,
             health: Mutex::new(Health {
                 window: Window::default(),
                 breaker: Breaker::new(Settings::default(), id, Duration::ZERO),
+                rests: Duration::ZERO,
             }),
             began: Instant::now(),
         }
@@ -149,9 +159,9 @@ impl Node {
         self.send(request).await
     }
 
-    /// Whether new requests may go to it: it is not being drained, and its breaker lets one through.
+    /// Whether new requests may go to it: it is not being drained, is not spared, and its breaker lets one through.
     pub(crate) fn is_open(&self, now: Instant) -> bool {
-        self.serves() && self.health().breaker.admits(self.at(now))
+        self.serves() && self.health().admits(self.at(now))
     }
 
     /// Whether it is to get requests at all: it is not being drained, and has some weight.
@@ -191,6 +201,11 @@ impl Node {
             Verdict::Failed => {
                 health.window.failure(now);
                 Outcome::Failure
+            }
+            Verdict::Busy(rest) => {
+                health.window.failure(now);
+                health.rests = health.rests.max(now + rest);
+                Outcome::Neutral
             }
             Verdict::Unjudged => Outcome::Neutral,
         };
@@ -268,6 +283,12 @@ impl Node {
 
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health {
+    fn admits(&self, now: Duration) -> bool {
+        self.rests <= now && self.breaker.admits(now)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         recorder::{Arrival, Recorder},
     },
     resume::{Discovery, Next, Way, Ways},
+    seldom::Seldom,
     transport::read,
 };
 use bytes::Bytes;
@@ -38,7 +39,7 @@ pub(crate) struct Shared {
     /// By digest and the node's version.
     ways: Mutex<HashMap<(String, String), Ways>>,
     /// When somebody last had all nodes looked at because a model was not known.
-    looked: Mutex<Option<Instant>>,
+    looked: Seldom,
     tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     trace: Option<Recorder<BufWriter<File>>>,
@@ -79,7 +80,7 @@ impl Shared {
             digests: Digests::default(),
             budget: Mutex::new(Budget::new(BudgetSettings::default(), Duration::ZERO)),
             ways: Mutex::default(),
-            looked: Mutex::default(),
+            looked: Seldom::default(),
             tasks: tasks.clone(),
             stop: stop.clone(),
             began: Instant::now(),
@@ -136,12 +137,7 @@ impl Shared {
 
     /// Whether an unknown model is reason enough to look at all nodes again: once a second.
     pub(crate) fn may_look(&self) -> bool {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = looked.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
-        if due {
-            *looked = Some(Instant::now());
-        }
-        due
+        self.looked.is_due()
     }
 
     /// Runs a task until it ends or the balancer stops.

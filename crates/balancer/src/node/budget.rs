@@ -55,18 +55,23 @@ impl Budget {
         self.save(u64::from(self.settings.percent) * (ONE / 100));
     }
 
-    /// Whether one may be sent again now; if so, that is taken from the budget.
-    pub(crate) fn retry(&mut self, now: Duration) -> bool {
+    /// Whether one may be sent again now. It costs nothing before [`Self::retry`].
+    pub(crate) fn affords(&mut self, now: Duration) -> bool {
         let micros = now.saturating_sub(self.last).as_micros();
         self.last = self.last.max(now);
         let micros = u64::try_from(micros).unwrap_or(u64::MAX);
         // A retry per second is a millionth of a retry per microsecond.
         self.save(micros.saturating_mul(u64::from(self.settings.per_second)));
-        let Some(rest) = self.saved.checked_sub(ONE) else {
-            return false;
-        };
-        self.saved = rest;
-        true
+        self.saved >= ONE
+    }
+
+    /// Takes one from the budget, to be sent again now, if that is to be had.
+    pub(crate) fn retry(&mut self, now: Duration) -> bool {
+        let affords = self.affords(now);
+        if affords {
+            self.saved -= ONE;
+        }
+        affords
     }
 
     fn save(&mut self, amount: u64) {

@@ -123,6 +123,11 @@ impl Node {
         self.doubted.notify_one();
     }
 
+    /// Whether what a request was told is reason enough to look at it now: once a second.
+    pub(crate) fn may_look(&self) -> bool {
+        self.looked.is_due()
+    }
+
     /// Waits until a request has cast doubt on it.
     pub(crate) async fn doubted(&self) {
         self.doubted.notified().await;

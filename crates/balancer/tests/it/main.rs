@@ -10,6 +10,7 @@ mod front;
 mod node;
 mod queued;
 mod queueing;
+mod retries;
 mod web;
 
 use futures_util::StreamExt as _;

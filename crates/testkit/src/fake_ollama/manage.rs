@@ -37,6 +37,7 @@ pub(super) fn listening(router: Router, shared: &Arc<Shared>) -> Router {
 async fn hear(State(shared): Node, request: Request, next: Next) -> Response {
     let looks = ["/api/tags", "/api/ps", "/api/version"];
     if looks.contains(&request.uri().path()) {
+        shared.looks.fetch_add(1, SeqCst);
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();

@@ -88,6 +88,7 @@ struct Shared {
     requests: watch::Sender<Vec<ChatRequest>>,
     asked: Mutex<Vec<Asked>>,
     heard: Mutex<Vec<Heard>>,
+    looks: AtomicUsize,
     pulls: Mutex<Option<Gate>>,
     held: AtomicUsize,
     blobs: Mutex<HashSet<String>>,
@@ -228,6 +229,11 @@ impl FakeOllama {
     /// Every request so far, but for looks at what there is.
     pub fn heard(&self) -> Vec<Heard> {
         lock(&self.shared.heard).clone()
+    }
+
+    /// How many looks at what there is there were so far: its models, those in memory and its version count as one each.
+    pub fn looks(&self) -> usize {
+        self.shared.looks.load(SeqCst)
     }
 
     /// Has every pull from now on wait for this gate before it answers.
