@@ -8,7 +8,10 @@ use crate::{
     policy::{Choice, Guess, Outcome, View},
     queue::{Claim, CountSlots, Entry, Place, Turn, Waiter},
     shared::Shared,
+    transport::{Line, TransportError},
+    upstream::{Outgoing, noticed},
 };
+use http::response::Parts;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
@@ -51,7 +54,7 @@ pub(crate) struct Server {
     pub(crate) waited: Duration,
 }
 
-/// A slot on a node, with what was expected of it. Every lease ends in exactly one of three ways: [`Lease::finish`],
+/// A slot on a node, with what was expected of it and the connection that the answer comes on. Every lease ends in exactly one of three ways: [`Lease::finish`],
 /// [`Lease::fail`], or by being dropped, which means that the client has left.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -67,6 +70,7 @@ pub(crate) struct Lease {
     first_byte: Option<Duration>,
     /// The model was in the node's memory.
     warm: bool,
+    pub(crate) line: Line,
 }
 
 /// Finds a node for `ask` and takes a slot on it, waiting in the queue if need be. Cancel safe.
@@ -211,6 +215,7 @@ fn attempt(
                 pass,
                 first_byte: None,
                 warm: views[at].loaded,
+                line: Line::default(),
             }));
         }
         // Somebody else was quicker.
@@ -285,6 +290,15 @@ fn candidates<'n>(
 }
 
 impl Lease {
+    /// Gives the node a request, and waits for the head of its answer; the body follows on the line.
+    pub(crate) async fn ask(
+        &mut self,
+        request: Outgoing<'_>,
+        limit: Duration,
+    ) -> Result<Parts, TransportError> {
+        self.node.open(&mut self.line, request, limit).await
+    }
+
     /// The answer has begun.
     pub(crate) fn begun(&mut self) {
         if self.first_byte.is_some() {
@@ -362,12 +376,15 @@ impl Lease {
         self.shared
             .policy
             .finished(guess, outcome, self.shared.now());
+        self.let_go(claim);
     }
 
     /// The node will not answer this request, which says nothing against the node.
     pub(crate) fn refuse(mut self) {
         self.judge(Verdict::Unjudged, Instant::now());
-        self.close();
+        if let Some(claim) = self.close() {
+            self.let_go(claim);
+        }
     }
 
     fn judge(&self, verdict: Verdict, now: Instant) {
@@ -390,9 +407,8 @@ impl Lease {
             .is_some_and(|offer| offer.is_engine(model))
     }
 
-    fn close(&mut self) -> Option<(Claim, Duration)> {
+    fn close(&mut self) -> Option<Claim> {
         let (claim, guess) = self.open.take()?;
-        let expected = Duration::try_from_secs_f64(guess.ttft).unwrap_or(LONGEST_DRAIN);
         let outcome = Outcome {
             ok: true,
             ..Outcome::default()
@@ -400,12 +416,21 @@ impl Lease {
         self.shared
             .policy
             .finished(guess, outcome, self.shared.now());
-        Some((claim, expected))
+        Some(claim)
+    }
+
+    /// Frees the slot: at once if the answer has come to an end or was never asked for, else when the node is done with it, as
+    /// far as its connection tells. One that shows nothing has as long as it would have had for the first token.
+    fn let_go(&mut self, claim: Claim) {
+        let Some(connection) = self.line.leave() else {
+            return;
+        };
+        let draining = claim.drain();
+        let deadline = Instant::now() + self.shared.options.first_token_timeout;
+        self.shared
+            .spawn(async move { draining.until(noticed(connection), deadline).await });
     }
 }
-
-/// A node that was left while it worked on a prompt is taken to be at it for no longer.
-const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
 impl Drop for Lease {
     fn drop(&mut self) {
@@ -417,21 +442,13 @@ impl Drop for Lease {
 impl Lease {
     /// The client has left, unless the lease has ended otherwise.
     fn leave(&mut self) {
-        let Some((claim, expected)) = self.close() else {
+        let Some(claim) = self.close() else {
             return;
         };
         self.node.meter.left();
         if self.first_byte.is_none() {
             self.judge(Verdict::Unjudged, Instant::now());
         }
-        // A node notices that its client has left when it sends the first token; until then it goes on.
-        let rest = expected
-            .saturating_sub(self.began.elapsed())
-            .min(LONGEST_DRAIN);
-        if self.first_byte.is_none() && self.node.is_remote() && !rest.is_zero() {
-            let until = Instant::now() + rest;
-            self.shared
-                .spawn(async move { claim.drain().until_idle(until).await });
-        }
+        self.let_go(claim);
     }
 }

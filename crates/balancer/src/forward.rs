@@ -22,7 +22,7 @@ use crate::{
     policy::Outcome,
     resume::{self, Dialect, Transcript},
     shared::Shared,
-    transport::{NodeBody, TransportError, read},
+    transport::{TransportError, read},
     upstream::{Outgoing, Reached},
 };
 use bytes::Bytes;
@@ -176,7 +176,11 @@ pub(crate) async fn forward(
     }
 }
 
-async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Call<'_>) -> Result<Answer, Failure> {
+async fn attempt(
+    shared: &Arc<Shared>,
+    mut lease: Lease,
+    call: &Call<'_>,
+) -> Result<Answer, Failure> {
     let ask = call.ask;
     // Of our own engine's answers the exact tokens are kept, for an exact seam.
     let telling = match ask.dialect {
@@ -193,13 +197,12 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Call<'_>) -> Result<
     } else {
         shared.options.total_timeout
     };
-    let response = match lease.node.send_within(request, limit).await {
-        Ok(response) => response,
+    let head = match lease.ask(request, limit).await {
+        Ok(head) => head,
         Err(error) => return Err(lost(lease, error)),
     };
-    let (head, body) = response.into_parts();
     if !head.status.is_success() {
-        return Box::pin(refused(shared, lease, head, body)).await;
+        return Box::pin(refused(shared, lease, head)).await;
     }
     match ask.dialect {
         Some(dialect) if ask.stream => {
@@ -207,14 +210,14 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease, call: &Call<'_>) -> Result<
             if hides_tokens {
                 transcript = transcript.hide_tokens();
             }
-            stream(shared, lease, ask, transcript, head, body).await
+            stream(shared, lease, ask, transcript, head).await
         }
         None if ask.stream => Ok(Answer {
             head,
             server: Some(lease.server()),
-            body: AnswerBody::Plain(Box::new(Plain::new(shared, ask, lease, body))),
+            body: AnswerBody::Plain(Box::new(Plain::new(shared, ask, lease))),
         }),
-        _ => whole(shared, lease, ask, head, body).await,
+        _ => whole(shared, lease, ask, head).await,
     }
 }
 
@@ -225,12 +228,11 @@ async fn stream(
     ask: &Arc<Ask>,
     mut transcript: Transcript,
     head: Parts,
-    mut body: NodeBody,
 ) -> Result<Answer, Failure> {
     let limit = shared.options.first_token_timeout;
     let deadline = lease.began + limit;
     let begun = loop {
-        let frame = match time::timeout_at(deadline, body.frame()).await {
+        let frame = match time::timeout_at(deadline, lease.line.frame()).await {
             Ok(Some(Ok(frame))) => Some(frame.into_data().unwrap_or_default()),
             Ok(Some(Err(error))) => return Err(lost(lease, error)),
             Ok(None) => None,
@@ -244,7 +246,7 @@ async fn stream(
     };
     lease.begun();
     let server = Some(lease.server());
-    let relay = Relay::new(shared, ask, lease, body, begun, transcript);
+    let relay = Relay::new(shared, ask, lease, begun, transcript);
     Ok(Answer {
         head,
         body: AnswerBody::Stream(Box::new(relay)),
@@ -258,11 +260,10 @@ async fn whole(
     mut lease: Lease,
     ask: &Ask,
     head: Parts,
-    body: NodeBody,
 ) -> Result<Answer, Failure> {
     let limit = shared.options.total_timeout;
     lease.begun();
-    let bytes = match time::timeout(limit, read(body, MAX_WHOLE)).await {
+    let bytes = match time::timeout(limit, read(&mut lease.line, MAX_WHOLE)).await {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(error)) => return Err(lost(lease, error)),
         Err(_) => return Err(lost(lease, TransportError::Silent(limit))),
@@ -278,14 +279,9 @@ async fn whole(
 }
 
 /// What a status other than 2xx means.
-async fn refused(
-    shared: &Arc<Shared>,
-    lease: Lease,
-    head: Parts,
-    body: NodeBody,
-) -> Result<Answer, Failure> {
+async fn refused(shared: &Arc<Shared>, mut lease: Lease, head: Parts) -> Result<Answer, Failure> {
     let limit = shared.options.probe_timeout;
-    let bytes = match time::timeout(limit, read(body, MAX_ERROR)).await {
+    let bytes = match time::timeout(limit, read(&mut lease.line, MAX_ERROR)).await {
         Ok(Ok(bytes)) => bytes,
         // It began an error and did not end it: the status says enough.
         _ => Bytes::new(),

@@ -15,12 +15,11 @@ use crate::{
     policy::View,
     queue::{Capacity, Freed, Queue, Slots},
     seldom::Seldom,
-    transport::{Link, NodeBody, TransportError},
+    transport::{Line, Link, NodeBody, TransportError},
     upstream::Outgoing,
 };
 use breaker::{Breaker, Outcome, Settings};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderValue, Response, response::Parts};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -143,20 +142,14 @@ impl Node {
         self.link.send(request, Some(limit)).await
     }
 
-    /// Asks it something of our own.
-    pub(crate) async fn post_json(
+    /// The same for who has a slot, on `line` as long as the answer is under way.
+    pub(crate) async fn open(
         &self,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Response<NodeBody>, TransportError> {
-        let json = HeaderValue::from_static("application/json");
-        let request = Outgoing {
-            method: &Method::POST,
-            path,
-            headers: &HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
-            body,
-        };
-        self.send(request).await
+        line: &mut Line,
+        request: Outgoing<'_>,
+        limit: Duration,
+    ) -> Result<Parts, TransportError> {
+        self.link.open(line, request, limit).await
     }
 
     /// Whether new requests may go to it: it is not being drained, is not spared, and its breaker lets one through.
@@ -266,11 +259,6 @@ impl Node {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
-    }
-
-    /// Whether there is a socket between.
-    pub(crate) fn is_remote(&self) -> bool {
-        self.link.is_remote()
     }
 
     fn now(&self) -> Duration {

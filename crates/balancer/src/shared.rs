@@ -15,6 +15,7 @@ use crate::{
     resume::{Discovery, Next, Way, Ways},
     seldom::Seldom,
     transport::read,
+    upstream::Outgoing,
 };
 use bytes::Bytes;
 use std::{
@@ -231,7 +232,7 @@ impl Shared {
 
 /// Status and body of an answer that says something about the model. `None`: the node cannot say at the moment.
 async fn probe(node: &Node, path: &str, body: Bytes) -> Option<(u16, Bytes)> {
-    let response = node.post_json(path, body).await.ok()?;
+    let response = node.send(Outgoing::json(path, body)).await.ok()?;
     let status = response.status();
     let answer = read(response.into_body(), 1 << 20).await.ok()?;
     (!status.is_server_error()).then(|| (status.as_u16(), answer))

@@ -5,7 +5,7 @@ use crate::{
     upstream::{Limits, Outgoing, Upstream, UpstreamBody},
 };
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, response::Parts};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, SizeHint};
 use std::{
@@ -16,6 +16,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
 pub(crate) use crate::upstream::TransportError;
@@ -145,11 +146,24 @@ impl Link {
         request: Outgoing<'_>,
         limit: Option<Duration>,
     ) -> Result<Response<NodeBody>, TransportError> {
+        self.send_on(&mut Line::default(), request, limit).await
+    }
+
+    /// The same, on `line` as long as the node owes the head.
+    async fn send_on(
+        &self,
+        line: &mut Line,
+        request: Outgoing<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Response<NodeBody>, TransportError> {
         match self {
             Self::Http(upstream) => {
                 let answer = match limit {
                     None => upstream.send(request).await,
-                    Some(limit) => upstream.send_within(request, limit).await,
+                    Some(limit) => {
+                        let awaited = &mut line.awaited;
+                        upstream.send_within(request, limit, awaited).await
+                    }
                 };
                 Ok(answer?.map(NodeBody::Http))
             }
@@ -170,9 +184,55 @@ impl Link {
         }
     }
 
-    /// Whether there is a socket between.
-    pub(crate) fn is_remote(&self) -> bool {
-        matches!(self, Self::Http(_))
+    /// The same, on `line` as long as the answer is under way. Gives its head.
+    pub(crate) async fn open(
+        &self,
+        line: &mut Line,
+        request: Outgoing<'_>,
+        limit: Duration,
+    ) -> Result<Parts, TransportError> {
+        let response = self.send_on(line, request, Some(limit)).await?;
+        let (head, body) = response.into_parts();
+        line.body = Some(body);
+        Ok(head)
+    }
+}
+
+/// What an answer comes on: nothing, an exchange whose head is awaited, or the body.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    awaited: Option<TcpStream>,
+    body: Option<NodeBody>,
+}
+
+impl Line {
+    /// Leaves the answer. The connection, if there is one on which the node may still be at it.
+    pub(crate) fn leave(&mut self) -> Option<TcpStream> {
+        let body = self.body.take();
+        self.awaited.take().or_else(|| match body? {
+            NodeBody::Http(body) => body.into_connection(),
+            // It is stopped by being dropped.
+            NodeBody::InProcess(_) => None,
+        })
+    }
+}
+
+impl Body for Line {
+    type Data = Bytes;
+    type Error = TransportError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
+        match &mut self.get_mut().body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 }
 
@@ -224,7 +284,10 @@ impl Body for NodeBody {
 }
 
 /// The whole body, of at most `limit` bytes.
-pub(crate) async fn read(mut body: NodeBody, limit: usize) -> Result<Bytes, TransportError> {
+pub(crate) async fn read<B>(mut body: B, limit: usize) -> Result<Bytes, TransportError>
+where
+    B: Body<Data = Bytes, Error = TransportError> + Unpin,
+{
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let data = frame?.into_data().unwrap_or_default();

@@ -7,7 +7,8 @@ use crate::{
     metrics,
     resume::{Ask, Dialect, Origin, Spent, Splice, Step, Transcript, Why},
     shared::Shared,
-    transport::{NodeBody, TransportError, read},
+    transport::{TransportError, read},
+    upstream::Outgoing,
 };
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -35,7 +36,6 @@ pub(crate) enum WentOn {
     /// On another node.
     Stream {
         lease: Box<Lease>,
-        body: NodeBody,
         splice: Box<Splice>,
     },
     /// There was nothing left but its end.
@@ -118,7 +118,7 @@ async fn search(
     origin.resumable(transcript).map_err(Gone::Wrong)?;
     let mut failed = None;
     for _ in 0..ATTEMPTS {
-        let lease = match dispatch::acquire(shared, asked, &wanted, places).await {
+        let mut lease = match dispatch::acquire(shared, asked, &wanted, places).await {
             Ok(lease) => lease,
             Err(none) => return Err(failed.unwrap_or(Gone::NoNode(none))),
         };
@@ -138,15 +138,17 @@ async fn search(
                 lease.refuse();
                 return Ok(WentOn::End(bytes));
             }
-            Step::Ask(ask) => ask_node(&lease, &ask).await.map(|body| (body, ask.answers)),
-            Step::Render { path, body } => render(&lease, path, body, &origin, transcript).await,
+            Step::Ask(ask) => ask_node(shared, &mut lease, &ask).await,
+            Step::Render { path, body } => {
+                let request = Outgoing::json(path, body);
+                render(shared, &mut lease, request, &origin, transcript).await
+            }
         };
         match begun {
-            Ok((body, answers)) => {
+            Ok(answers) => {
                 let splice = Splice::new(&origin, transcript, answers, spent);
                 return Ok(WentOn::Stream {
                     lease: Box::new(lease),
-                    body,
                     splice: Box::new(splice),
                 });
             }
@@ -168,32 +170,33 @@ enum Refused {
     Lost(TransportError),
 }
 
+/// Has the node go on after the prompt that it renders. Gives the dialect that it answers in.
 async fn render(
-    lease: &Lease,
-    path: &str,
-    body: Bytes,
+    shared: &Shared,
+    lease: &mut Lease,
+    request: Outgoing<'_>,
     origin: &Origin,
     transcript: &Transcript,
-) -> Result<(NodeBody, Dialect), Refused> {
-    let answer = post(lease, path, body).await.map_err(Refused::Lost)?;
-    let prompt = read(answer, MAX_PROMPT).await.map_err(Refused::Lost)?;
+) -> Result<Dialect, Refused> {
+    post(shared, lease, request).await?;
+    let prompt = read(&mut lease.line, MAX_PROMPT).await;
     let ask = origin
-        .rendered(&prompt, transcript)
+        .rendered(&prompt.map_err(Refused::Lost)?, transcript)
         .map_err(Refused::Wrong)?;
-    Ok((ask_node(lease, &ask).await?, ask.answers))
+    ask_node(shared, lease, &ask).await
 }
 
-async fn ask_node(lease: &Lease, ask: &Ask) -> Result<NodeBody, Refused> {
-    post(lease, ask.path, ask.body.clone())
-        .await
-        .map_err(Refused::Lost)
+async fn ask_node(shared: &Shared, lease: &mut Lease, ask: &Ask) -> Result<Dialect, Refused> {
+    post(shared, lease, Outgoing::json(ask.path, ask.body.clone())).await?;
+    Ok(ask.answers)
 }
 
-/// Sends JSON; anything but 200 is a failure.
-async fn post(lease: &Lease, path: &str, body: Bytes) -> Result<NodeBody, TransportError> {
-    let response = lease.node.post_json(path, body).await?;
-    if response.status() != StatusCode::OK {
-        return Err(TransportError::Status(response.status()));
+/// Sends a request; anything but 200 is a failure.
+async fn post(shared: &Shared, lease: &mut Lease, request: Outgoing<'_>) -> Result<(), Refused> {
+    let limit = shared.options.first_token_timeout;
+    let head = lease.ask(request, limit).await.map_err(Refused::Lost)?;
+    if head.status != StatusCode::OK {
+        return Err(Refused::Lost(TransportError::Status(head.status)));
     }
-    Ok(response.into_body())
+    Ok(())
 }

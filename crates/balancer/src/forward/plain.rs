@@ -2,11 +2,7 @@
 
 use super::{blame, silence::Silence};
 use crate::{
-    ask::Ask,
-    dispatch::Lease,
-    policy::Outcome,
-    shared::Shared,
-    transport::{NodeBody, TransportError},
+    ask::Ask, dispatch::Lease, policy::Outcome, shared::Shared, transport::TransportError,
 };
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
@@ -20,17 +16,15 @@ pub(crate) struct Plain {
     ask: Arc<Ask>,
     /// `None` once the answer has ended.
     lease: Option<Lease>,
-    body: NodeBody,
     silence: Silence,
 }
 
 impl Plain {
-    pub(super) fn new(shared: &Arc<Shared>, ask: &Arc<Ask>, lease: Lease, body: NodeBody) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, ask: &Arc<Ask>, lease: Lease) -> Self {
         Self {
             ask: Arc::clone(ask),
             silence: Silence::new(&shared.options, lease.began),
             lease: Some(lease),
-            body,
         }
     }
 }
@@ -47,7 +41,7 @@ impl Body for Plain {
         let Some(lease) = &mut this.lease else {
             return Poll::Ready(None);
         };
-        let error = match Pin::new(&mut this.body).poll_frame(context) {
+        let error = match Pin::new(&mut lease.line).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 lease.begun();
                 this.silence.broken();

@@ -10,7 +10,7 @@ use crate::{
     policy::Outcome,
     resume::{Cause, End, Spent, Splice, Transcript},
     shared::Shared,
-    transport::{NodeBody, TransportError},
+    transport::TransportError,
 };
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
@@ -64,7 +64,6 @@ enum State {
 
 struct Reading {
     lease: Lease,
-    body: NodeBody,
     splice: Option<Splice>,
 }
 
@@ -79,7 +78,6 @@ impl Relay {
         shared: &Arc<Shared>,
         ask: &Arc<Ask>,
         lease: Lease,
-        body: NodeBody,
         begun: Begun,
         transcript: Transcript,
     ) -> Self {
@@ -91,7 +89,6 @@ impl Relay {
             node: Some(Arc::clone(&lease.node)),
             state: State::Reading(Box::new(Reading {
                 lease,
-                body,
                 splice: None,
             })),
             transcript: Some(transcript),
@@ -143,16 +140,11 @@ impl Relay {
     fn adopt(&mut self, went_on: WentOn) {
         self.silence.broken();
         self.state = match went_on {
-            WentOn::Stream {
-                lease,
-                body,
-                splice,
-            } => {
+            WentOn::Stream { lease, splice } => {
                 self.tried.push(lease.node.id);
                 self.node = Some(Arc::clone(&lease.node));
                 State::Reading(Box::new(Reading {
                     lease: *lease,
-                    body,
                     splice: Some(*splice),
                 }))
             }
@@ -168,7 +160,7 @@ impl Relay {
         let State::Reading(reading) = &mut self.state else {
             return Poll::Ready(Ok(None));
         };
-        match Pin::new(&mut reading.body).poll_frame(context) {
+        match Pin::new(&mut reading.lease.line).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 let gap = self.silence.broken();
                 self.gap = Some(self.gap.map_or(gap, |longest| longest.max(gap)));
@@ -230,7 +222,7 @@ impl Relay {
         let State::Reading(reading) = &self.state else {
             return false;
         };
-        reading.body.is_end_stream() && self.is_complete()
+        reading.lease.line.is_end_stream() && self.is_complete()
     }
 
     /// The answer is complete.
@@ -281,7 +273,6 @@ impl Relay {
                 lease.began.elapsed().saturating_sub(first)
             }),
         };
-        drop(reading.body);
         blame(lease, &lost.source);
         let going_on = go_on::go_on(
             Arc::clone(&self.shared),

@@ -195,12 +195,15 @@ pub(crate) struct Draining {
 }
 
 impl Draining {
-    /// Frees the slot as soon as a look at the node that began later finds it idle, at `deadline` at the latest.
-    pub(crate) async fn until_idle(self, deadline: Instant) {
+    /// Frees the slot as soon as `ended` says that the node is done, or a look at the node that began later finds it idle, at
+    /// `deadline` at the latest.
+    pub(crate) async fn until(self, ended: impl Future<Output = ()>, deadline: Instant) {
         let mut idle = self.charge.slots.idle.subscribe();
-        let seen = idle.wait_for(|look| look.is_some_and(|began| began >= self.began));
-        // Either way the charge ends here: seen idle, or long enough.
-        let _ = time::timeout_at(deadline, seen).await;
+        tokio::select! {
+            () = ended => {}
+            _ = idle.wait_for(|look| look.is_some_and(|began| began >= self.began)) => {}
+            () = time::sleep_until(deadline) => {}
+        }
     }
 }
 
@@ -215,6 +218,7 @@ impl Drop for Draining {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::future::{pending, ready};
 
     fn slots(capacity: Capacity) -> (Arc<Slots>, Arc<Mutex<Vec<Freed>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -245,7 +249,7 @@ mod tests {
         time::advance(Duration::from_millis(1)).await;
         let draining = slots.try_claim(Instant::now()).unwrap().drain();
         let far = Instant::now() + Duration::from_mins(10);
-        let mut freed = tokio_test_task(draining.until_idle(far));
+        let mut freed = tokio_test_task(draining.until(pending(), far));
         slots.seen_idle(before);
         assert!(!freed.poll(), "that look began before the client left");
         assert_eq!((slots.active(), slots.draining()), (1, 1));
@@ -263,7 +267,7 @@ mod tests {
             .try_claim(Instant::now())
             .unwrap()
             .drain()
-            .until_idle(deadline)
+            .until(pending(), deadline)
             .await;
         assert_eq!(Instant::now(), deadline);
         assert_eq!((slots.active(), slots.draining()), (0, 0));
@@ -272,8 +276,11 @@ mod tests {
                 .try_claim(Instant::now())
                 .unwrap()
                 .drain()
-                .until_idle(deadline),
+                .until(pending(), deadline),
         );
+        assert_eq!((slots.active(), slots.draining()), (0, 0));
+        let draining = slots.try_claim(Instant::now()).unwrap().drain();
+        draining.until(ready(()), deadline).await;
         assert_eq!((slots.active(), slots.draining()), (0, 0));
     }
 

@@ -103,6 +103,11 @@ impl UpstreamBody {
         body
     }
 
+    /// The connection, if it is not at the body's end.
+    pub(crate) fn into_connection(self) -> Option<TcpStream> {
+        self.stream
+    }
+
     /// Lets go of the connection when the body is at its end: to the pool, unless more came than was asked for.
     fn settle(&mut self, piece: Piece) -> Bytes {
         if let Some(error) = piece.error {

@@ -55,18 +55,21 @@ pub(super) async fn connect(
     Err(last)
 }
 
-/// One request and the head of its answer.
+/// One request on the connection that is `awaited`, and the head of its answer. The connection stays there when the limit has
+/// passed.
 pub(super) async fn exchange(
-    mut stream: TcpStream,
+    awaited: &mut Option<TcpStream>,
     method: &Method,
     request: &Encoded,
     limits: &Limits,
     pool: &Arc<Pool>,
 ) -> Result<Response<UpstreamBody>, TransportError> {
+    let closed = || TransportError::NoAnswer(io::ErrorKind::NotConnected.into());
+    let stream = awaited.as_mut().ok_or_else(closed)?;
     let whole = async {
-        let sent = write(&mut stream, request).await;
+        let sent = write(stream, request).await;
         let mut reader = HeadReader::new(method, limits.max_head);
-        let head = read_head(&mut stream, &mut reader).await;
+        let head = read_head(stream, &mut reader).await;
         match (head, sent) {
             (Err(TransportError::NoAnswer(_)), Err(unsent)) => {
                 Err(TransportError::NoAnswer(unsent))
@@ -74,9 +77,11 @@ pub(super) async fn exchange(
             (head, sent) => Ok((head?, sent.is_ok_and(|whole| whole))),
         }
     };
-    let ((head, first), sent) = timeout_at(Instant::now() + limits.head, whole)
+    let answered = timeout_at(Instant::now() + limits.head, whole)
         .await
-        .map_err(|_| TransportError::HeadTimeout(limits.head))??;
+        .map_err(|_| TransportError::HeadTimeout(limits.head))?;
+    let stream = awaited.take().ok_or_else(closed)?;
+    let ((head, first), sent) = answered?;
     let Head {
         parts,
         framing,

@@ -9,6 +9,7 @@ mod chunked;
 mod connection;
 mod error;
 mod head;
+mod left;
 mod pool;
 mod request;
 mod scratch;
@@ -18,12 +19,16 @@ mod tests;
 pub(crate) use body::UpstreamBody;
 pub(crate) use error::Reached;
 pub use error::{Malformed, TransportError};
+pub(crate) use left::noticed;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use pool::Pool;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::net::TcpStream;
 
 /// How long and how large parts of an exchange may be. Pauses within a body are the caller's to limit.
@@ -49,6 +54,22 @@ pub(crate) struct Outgoing<'a> {
     /// `Connection` and the like), which is left out.
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: Bytes,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A request of our own.
+    pub(crate) fn json(path: &'a str, body: Bytes) -> Self {
+        static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+            let json = HeaderValue::from_static("application/json");
+            HeaderMap::from_iter([(header::CONTENT_TYPE, json)])
+        });
+        Self {
+            method: &Method::POST,
+            path,
+            headers: &HEADERS,
+            body,
+        }
+    }
 }
 
 /// A client for one node, with its idle connections. A connection belongs to the runtime in which it was opened: on
@@ -100,14 +121,17 @@ impl Upstream {
         &self,
         request: Outgoing<'_>,
     ) -> Result<Response<UpstreamBody>, TransportError> {
-        self.send_within(request, self.limits.head).await
+        self.send_within(request, self.limits.head, &mut None).await
     }
 
-    /// The same, with another limit for the head.
+    /// The same, with another limit for the head. The connection is in `awaited` as long as the node owes the head: also when
+    /// the limit has passed, or the future was dropped. Whoever has it then may find out with [`noticed`] when the node is
+    /// done; dropping it closes it.
     pub(crate) async fn send_within(
         &self,
         request: Outgoing<'_>,
         head: Duration,
+        awaited: &mut Option<TcpStream>,
     ) -> Result<Response<UpstreamBody>, TransportError> {
         let limits = Limits {
             head,
@@ -117,8 +141,9 @@ impl Upstream {
             return Err(TransportError::Address(self.authority.clone()));
         }
         let encoded = request::encode(&request, &self.authority)?;
-        let exchange = async |stream| {
-            connection::exchange(stream, request.method, &encoded, &limits, &self.pool).await
+        let mut exchange = async |stream| {
+            *awaited = Some(stream);
+            connection::exchange(awaited, request.method, &encoded, &limits, &self.pool).await
         };
         let Some(idle) = self.pool.take() else {
             return exchange(self.open().await?).await;

@@ -7,6 +7,7 @@ mod chat;
 mod dialect;
 mod faults;
 mod front;
+mod left;
 mod node;
 mod queued;
 mod queueing;
