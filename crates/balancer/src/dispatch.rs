@@ -79,7 +79,7 @@ pub(crate) async fn acquire(
     ask: &Ask,
     wanted: &Wanted,
     places: Option<&Places>,
-) -> Result<Lease, NoNode> {
+) -> Result<Box<Lease>, NoNode> {
     let asked = Instant::now();
     if shared.queue.is_empty()
         && let Tried::Took(lease) = attempt(shared, ask, wanted, asked, asked)?
@@ -97,7 +97,7 @@ async fn wait(
     wanted: &Wanted,
     places: Option<&Places>,
     asked: Instant,
-) -> Result<Lease, NoNode> {
+) -> Result<Box<Lease>, NoNode> {
     let _shown = ShownQueue(shared);
     let Some(mut waiter) = enter(shared, ask, places.is_some()) else {
         // The queue may be full of others, who wait for another model.
@@ -164,7 +164,7 @@ fn enter(shared: &Arc<Shared>, ask: &Ask, told: bool) -> Option<Waiter> {
 }
 
 enum Tried {
-    Took(Lease),
+    Took(Box<Lease>),
     /// No slot is free.
     Full,
     /// One is free, and another is worth waiting for.
@@ -204,7 +204,7 @@ fn attempt(
         {
             let guess = shared.policy.started(&job, &views[at], time);
             fit[at].meter.active(fit[at].slots.active());
-            return Ok(Tried::Took(Lease {
+            return Ok(Tried::Took(Box::new(Lease {
                 node: Arc::clone(fit[at]),
                 reason: shared.policy.strategy().name(),
                 waited: now - asked,
@@ -216,7 +216,7 @@ fn attempt(
                 first_byte: None,
                 warm: views[at].loaded,
                 line: Line::default(),
-            }));
+            })));
         }
         // Somebody else was quicker.
         fit.swap_remove(at);

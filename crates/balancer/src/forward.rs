@@ -178,7 +178,7 @@ pub(crate) async fn forward(
 
 async fn attempt(
     shared: &Arc<Shared>,
-    mut lease: Lease,
+    mut lease: Box<Lease>,
     call: &Call<'_>,
 ) -> Result<Answer, Failure> {
     let ask = call.ask;
@@ -224,7 +224,7 @@ async fn attempt(
 /// Waits for the first record of a stream: until then the client has seen nothing.
 async fn stream(
     shared: &Arc<Shared>,
-    mut lease: Lease,
+    mut lease: Box<Lease>,
     ask: &Arc<Ask>,
     mut transcript: Transcript,
     head: Parts,
@@ -257,7 +257,7 @@ async fn stream(
 /// Reads an answer that comes as one: as long as it is not whole, the client has seen nothing.
 async fn whole(
     shared: &Arc<Shared>,
-    mut lease: Lease,
+    mut lease: Box<Lease>,
     ask: &Ask,
     head: Parts,
 ) -> Result<Answer, Failure> {
@@ -279,7 +279,11 @@ async fn whole(
 }
 
 /// What a status other than 2xx means.
-async fn refused(shared: &Arc<Shared>, mut lease: Lease, head: Parts) -> Result<Answer, Failure> {
+async fn refused(
+    shared: &Arc<Shared>,
+    mut lease: Box<Lease>,
+    head: Parts,
+) -> Result<Answer, Failure> {
     let limit = shared.options.probe_timeout;
     let bytes = match time::timeout(limit, read(&mut lease.line, MAX_ERROR)).await {
         Ok(Ok(bytes)) => bytes,
@@ -318,14 +322,14 @@ fn rest(headers: &HeaderMap) -> Duration {
     Duration::from_secs(said.unwrap_or(1)).clamp(Duration::from_secs(1), LONGEST_REST)
 }
 
-fn lost(lease: Lease, error: TransportError) -> Failure {
+fn lost(lease: Box<Lease>, error: TransportError) -> Failure {
     let node = lease.node.name.clone();
     blame(lease, &error);
     Failure::Lost(node, error)
 }
 
 /// A broken connection says something of the node; silence or a bad record, of this request alone.
-fn blame(lease: Lease, error: &TransportError) {
+fn blame(lease: Box<Lease>, error: &TransportError) {
     if error.reached() == Reached::Nothing || error.is_broken() {
         lease.node.note_down(error);
     }

@@ -148,7 +148,7 @@ async fn search(
             Ok(answers) => {
                 let splice = Splice::new(&origin, transcript, answers, spent);
                 return Ok(WentOn::Stream {
-                    lease: Box::new(lease),
+                    lease,
                     splice: Box::new(splice),
                 });
             }

@@ -15,12 +15,12 @@ use std::{
 pub(crate) struct Plain {
     ask: Arc<Ask>,
     /// `None` once the answer has ended.
-    lease: Option<Lease>,
+    lease: Option<Box<Lease>>,
     silence: Silence,
 }
 
 impl Plain {
-    pub(super) fn new(shared: &Arc<Shared>, ask: &Arc<Ask>, lease: Lease) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, ask: &Arc<Ask>, lease: Box<Lease>) -> Self {
         Self {
             ask: Arc::clone(ask),
             silence: Silence::new(&shared.options, lease.began),

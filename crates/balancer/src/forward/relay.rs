@@ -63,7 +63,7 @@ enum State {
 }
 
 struct Reading {
-    lease: Lease,
+    lease: Box<Lease>,
     splice: Option<Splice>,
 }
 
@@ -77,7 +77,7 @@ impl Relay {
     pub(super) fn new(
         shared: &Arc<Shared>,
         ask: &Arc<Ask>,
-        lease: Lease,
+        lease: Box<Lease>,
         begun: Begun,
         transcript: Transcript,
     ) -> Self {
@@ -144,7 +144,7 @@ impl Relay {
                 self.tried.push(lease.node.id);
                 self.node = Some(Arc::clone(&lease.node));
                 State::Reading(Box::new(Reading {
-                    lease: *lease,
+                    lease,
                     splice: Some(*splice),
                 }))
             }
