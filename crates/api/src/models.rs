@@ -82,12 +82,7 @@ fn same_name(asked: &str, name: &str) -> bool {
 /// is no other.
 fn default_model<'a>(app: &App, catalog: &'a Catalog) -> Option<&'a str> {
     let configured = app.options.default_model.as_deref();
-    let chats = || {
-        catalog.models.iter().filter(|model| {
-            model.capabilities.is_empty()
-                || model.capabilities.iter().any(|can| can == "completion")
-        })
-    };
+    let chats = || catalog.models.iter().filter(|model| model.completes());
     let model = chats()
         .find(|model| configured.is_some_and(|asked| same_name(asked, &model.name)))
         .or_else(|| chats().find(|model| !model.demonstration))
@@ -98,17 +93,27 @@ fn default_model<'a>(app: &App, catalog: &'a Catalog) -> Option<&'a str> {
 /// The model that is to answer: the one named, or the default.
 pub(crate) async fn resolve(app: &App, asked: Option<&str>) -> Result<String, Problem> {
     let catalog = app.balancer.catalog().await;
-    if catalog.models.is_empty() {
-        return Err(Problem::no_node());
-    }
+    let default = default_model(app, &catalog);
     let Some(asked) = asked else {
-        let default = default_model(app, &catalog).ok_or_else(Problem::no_node)?;
-        return Ok(default.to_owned());
+        return default.map_or_else(|| Err(none(&catalog)), |name| Ok(name.to_owned()));
     };
     let mut models = catalog.models.iter();
-    if let Some(model) = models.find(|model| same_name(asked, &model.name)) {
-        return Ok(model.name.clone());
+    match models.find(|model| same_name(asked, &model.name)) {
+        Some(model) if model.completes() => Ok(model.name.clone()),
+        Some(model) => Err(Problem::no_chat_model(&model.name)),
+        None if catalog.models.is_empty() => Err(none(&catalog)),
+        None => {
+            let names = catalog.models.into_iter().map(|model| model.name).collect();
+            Err(Problem::unknown_model(asked, names))
+        }
     }
-    let names = catalog.models.into_iter().map(|model| model.name).collect();
-    Err(Problem::unknown_model(asked, names))
+}
+
+/// Why no model can answer: as long as a node is down it may be the one that has some; else there is none.
+fn none(catalog: &Catalog) -> Problem {
+    if catalog.nodes.is_empty() || catalog.nodes.iter().any(|node| !node.ready) {
+        Problem::no_node()
+    } else {
+        Problem::no_model()
+    }
 }

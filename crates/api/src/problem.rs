@@ -100,6 +100,18 @@ impl Problem {
         problem
     }
 
+    /// Every node answers, and none has a model to chat with: waiting does not help.
+    pub(crate) fn no_model() -> Self {
+        let detail = "no model to chat with is installed: `jarvis model fetch` fetches a small one, \
+            `jarvis model add FILE --name NAME` adds a GGUF file, `ollama pull NAME` brings one to an Ollama node";
+        Self::new(StatusCode::CONFLICT, "no_model", detail)
+    }
+
+    pub(crate) fn no_chat_model(name: &str) -> Self {
+        let detail = format!("`{name}` makes embeddings and cannot chat; choose another model");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_chat_model", detail)
+    }
+
     pub(crate) fn key_reused() -> Self {
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,

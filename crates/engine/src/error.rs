@@ -116,7 +116,7 @@ impl EngineError {
 
 fn existing(known: &[String]) -> String {
     if known.is_empty() {
-        "; there are no models yet".to_owned()
+        "; there are no models yet (`jarvis model fetch` fetches the embedded ones)".to_owned()
     } else {
         format!("; these exist: {}", known.join(", "))
     }

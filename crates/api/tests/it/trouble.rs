@@ -172,20 +172,68 @@ async fn an_answer_without_end_is_cut_off() {
 #[tokio::test]
 async fn without_any_node_questions_are_refused_and_nothing_is_kept() {
     let mut world = World::prepare(crate::server::options()).await;
-    let address = world.node.url();
-    world.node = FakeOllama::with_models(Vec::new()).await;
-    assert_ne!(address, world.node.url());
+    world.node.kill();
     world.restart().await;
     let ana = world.user("ana@example.org").await;
     let conversation = ana.conversation().await;
-    let answer = ana
-        .post(
-            &format!("{conversation}/messages"),
-            &json!({"content": "q"}),
-        )
+    let path = format!("{conversation}/messages");
+    for question in [
+        json!({"content": "q"}),
+        json!({"content": "q", "model": "x"}),
+    ] {
+        let answer = ana.post(&path, &question).await;
+        answer.is_problem(503, "no_node_available");
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    assert!(ana.messages(&conversation).await.is_empty());
+}
+
+/// Nothing is down, so waiting does not help.
+#[tokio::test]
+async fn without_any_model_questions_are_refused_with_what_to_do() {
+    let mut world = World::prepare(crate::server::options()).await;
+    world.node = FakeOllama::with_models(Vec::new()).await;
+    world.restart().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let path = format!("{conversation}/messages");
+    for question in [
+        json!({"content": "q"}),
+        json!({"content": "q", "model": "x"}),
+    ] {
+        let answer = ana.post(&path, &question).await;
+        let problem = answer.is_problem(409, "no_model");
+        for way in ["jarvis model fetch", "jarvis model add", "ollama pull"] {
+            assert!(
+                problem["detail"].as_str().unwrap().contains(way),
+                "{problem}"
+            );
+        }
+        assert!(!answer.headers.contains_key("retry-after"));
+    }
+    let mut page = world.socket(&ana).await;
+    page.say(&json!({"type": "send", "id": "k", "conversation_id": null, "content": "q"}))
         .await;
-    answer.is_problem(503, "no_node_available");
-    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(page.hear("error").await["code"], "no_model");
+    assert!(ana.messages(&conversation).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_chat_is_refused_before_anything_is_kept() {
+    let mut world = World::prepare(crate::server::options()).await;
+    world.node = FakeOllama::with_models(vec![FakeOllama::model("all-minilm-embed:latest")]).await;
+    world.restart().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let path = format!("{conversation}/messages");
+    ana.post(&path, &json!({"content": "q"}))
+        .await
+        .is_problem(409, "no_model");
+    world.node.add(FakeOllama::model("test:latest"));
+    let body = json!({"content": "q", "model": "all-minilm-embed"});
+    ana.post(&path, &body)
+        .await
+        .is_problem(422, "no_chat_model");
     assert!(ana.messages(&conversation).await.is_empty());
 }
 
