@@ -10,6 +10,7 @@ mod conversations;
 mod forwarded;
 mod generations;
 mod hub;
+mod invitations;
 mod json;
 mod list_cache;
 mod me;

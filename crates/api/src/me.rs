@@ -6,8 +6,8 @@ use crate::{
     json::Json,
     problem::{Problem, ProblemBody},
 };
-use axum::extract::State;
-use jarvis_domain::{Email, Timestamp, UserId, UserRole};
+use axum::{extract::State, http::StatusCode};
+use jarvis_domain::{Email, Timestamp, User, UserId, UserRole};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -38,15 +38,29 @@ enum RoleName {
     responses((status = 200, description = "The account.", body = Me),
         (status = "default", description = "A problem.", body = ProblemBody<'static>, content_type = "application/problem+json")))]
 pub(crate) async fn me(State(app): State<App>, who: Principal) -> Result<Json<Me>, Problem> {
-    let user = app
-        .db
-        .user(who.user)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let user = account(&app, who).await?;
     Ok(Json(Me {
         id: user.id,
         email: user.email,
         role: user.role,
         created_at: user.created_at,
     }))
+}
+
+/// The account of whoever asks, if it may change what concerns all.
+pub(crate) async fn administrator(app: &App, who: Principal) -> Result<User, Problem> {
+    let user = account(app, who).await?;
+    if user.role == UserRole::Admin {
+        return Ok(user);
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "administrators_only",
+        "this is for administrators",
+    ))
+}
+
+async fn account(app: &App, who: Principal) -> Result<User, Problem> {
+    let user = app.db.user(who.user).await?;
+    user.ok_or_else(Problem::not_found)
 }

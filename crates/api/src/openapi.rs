@@ -1,6 +1,6 @@
 //! The contract as a document, made from the code that keeps it.
 
-use crate::{auth, conversations, generations, me, messages, models, status};
+use crate::{auth, conversations, generations, invitations, me, messages, models, status};
 use std::sync::LazyLock;
 use utoipa::{
     Modify, OpenApi,
@@ -22,6 +22,9 @@ use utoipa::{
         auth::refresh,
         auth::logout,
         me::me,
+        invitations::list,
+        invitations::create,
+        invitations::withdraw,
         models::list,
         conversations::list,
         conversations::create,

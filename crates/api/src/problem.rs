@@ -82,6 +82,14 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
     }
 
+    pub(crate) fn registration_closed() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "registration_closed",
+            "this installation takes no new accounts",
+        )
+    }
+
     pub(crate) fn too_many(wait: Duration) -> Self {
         let seconds = wait.as_secs().saturating_add(1);
         let detail = format!("too many tries; the next one in {seconds} s");

@@ -1,24 +1,29 @@
 //! Every route, each with its meter.
 
 use crate::{
-    app::App, auth, conversations, generations, me, messages, meter, models, openapi,
+    app::App, auth, conversations, generations, invitations, me, messages, meter, models, openapi,
     problem::Problem, status, ws,
 };
 use axum::{
     Router,
     http::{StatusCode, header},
-    routing::{MethodRouter, any, get, patch, post},
+    routing::{MethodRouter, any, delete, get, patch, post},
 };
 
 /// The routes of the public port.
 pub(crate) fn routes(app: &App) -> Router {
-    let routes: [(&'static str, MethodRouter<App>); 18] = [
+    let routes: [(&'static str, MethodRouter<App>); 20] = [
         ("/api/v1/instance", get(status::instance)),
         ("/api/v1/auth/register", post(auth::register)),
         ("/api/v1/auth/login", post(auth::login)),
         ("/api/v1/auth/refresh", post(auth::refresh)),
         ("/api/v1/auth/logout", post(auth::logout)),
         ("/api/v1/me", get(me::me)),
+        (
+            "/api/v1/invitations",
+            get(invitations::list).post(invitations::create),
+        ),
+        ("/api/v1/invitations/{id}", delete(invitations::withdraw)),
         ("/api/v1/models", get(models::list)),
         ("/api/v1/status", get(status::status)),
         (

@@ -34,9 +34,9 @@ pub enum Registration {
     /// Anyone who reaches the page.
     #[default]
     Open,
-    /// Whoever holds an invitation.
+    /// Whoever holds an invitation, which an administrator makes on the page.
     Invite,
-    /// Nobody.
+    /// Nobody, and no invitation is made.
     Closed,
 }
 

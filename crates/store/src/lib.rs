@@ -25,6 +25,6 @@ pub use limits::{Limiter, Rate};
 pub use shared::{Redis, RedisFault, RedisOpenError, RedisOptions};
 pub use sql::{
     Begin, Begun, Checkpoint, Claimed, ConversationPatch, Db, DbOptions, Grant, Host, HostState,
-    Location, Look, MessageRow, NewUser, Owned, Parent, PlannedMigration, PostgresOptions,
+    Invite, Location, Look, MessageRow, NewUser, Owned, Parent, PlannedMigration, PostgresOptions,
     Registered, RequestKey, Rotation, SCHEMA_VERSION, Start, Synchronous,
 };

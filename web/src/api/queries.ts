@@ -11,6 +11,7 @@ export const keys = {
   instance: ["instance"] as const,
   me: ["me"] as const,
   models: ["models"] as const,
+  invitations: ["invitations"] as const,
   status: ["status"] as const,
   conversations: ["conversations"] as const,
   conversation: (id: string) => ["conversation", id] as const,
@@ -37,6 +38,13 @@ export function modelsQuery(api: Api) {
     queryKey: keys.models,
     queryFn: async () => (await unwrap(api.GET("/api/v1/models"))).items,
     staleTime: 60_000,
+  });
+}
+
+export function invitationsQuery(api: Api) {
+  return queryOptions({
+    queryKey: keys.invitations,
+    queryFn: async () => (await unwrap(api.GET("/api/v1/invitations"))).items,
   });
 }
 

@@ -215,6 +215,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The invitations that are open, the newest first. */
+        get: operations["list_invitations"];
+        put?: never;
+        /** Makes an invitation, good for one account. */
+        post: operations["create_invitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Withdraws an invitation. An account that was made with it stays. */
+        delete: operations["withdraw_invitation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -313,6 +348,14 @@ export interface components {
             model?: string | null;
             title?: string | null;
         };
+        /** @description An invitation to be made. */
+        CreateInvitation: {
+            /**
+             * Format: int64
+             * @description Seconds until it expires, 60 to 7776000; a week where absent.
+             */
+            expires_in?: number | null;
+        };
         /** @description The making of an answer. */
         Generation: {
             conversation_id: string;
@@ -362,6 +405,18 @@ export interface components {
             setup_token_required: boolean;
             /** @description The program's version. */
             version: string;
+        };
+        /** @description An invitation that has been neither used nor withdrawn. */
+        Invitation: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string;
+            id: string;
+        };
+        /** @description All that are open. */
+        InvitationList: {
+            items: components["schemas"]["Invitation"][];
         };
         /** @description A sign-in. */
         LoginRequest: {
@@ -434,6 +489,11 @@ export interface components {
         ModelPage: {
             items: components["schemas"]["Model"][];
             next_cursor: string | null;
+        };
+        /** @description An invitation that was made now. */
+        NewInvitation: components["schemas"]["Invitation"] & {
+            /** @description What whoever is invited registers with, once. It is told here and never again. */
+            code: string;
         };
         /** @description The body of every error. */
         Problem: {
@@ -1053,6 +1113,98 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Instance"];
                 };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_invitations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvitationList"];
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_invitation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateInvitation"];
+            };
+        };
+        responses: {
+            /** @description The invitation and its code. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewInvitation"];
+                };
+            };
+            /** @description A problem. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    withdraw_invitation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The invitation. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is worth nothing now. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A problem. */
             default: {

@@ -3,10 +3,11 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { PanelLeft, SquarePen } from "lucide-react";
 import { useCallback, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { conversationQuery, meQuery } from "../api/queries";
+import { conversationQuery, instanceQuery, meQuery } from "../api/queries";
 import { useServices } from "../api/services";
 import { Chat } from "../features/chat/Chat";
 import { History } from "../features/history/History";
+import { InvitationsDialog } from "../features/invitations/InvitationsDialog";
 import { DemoNotice } from "../features/models/DemoNotice";
 import { ModelPicker } from "../features/models/ModelPicker";
 import { useModelChoice } from "../features/models/useModelChoice";
@@ -20,7 +21,10 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
   const { api, session } = useServices();
   const navigate = useNavigate();
   const [drawer, setDrawer] = useState(false);
+  const [inviting, setInviting] = useState(false);
   const me = useQuery(meQuery(api));
+  const instance = useQuery(instanceQuery(api));
+  const invites = me.data?.role === "admin" && instance.data?.registration === "invite";
   const choice = useModelChoice(conversationId);
   const title = useTitle(conversationId);
 
@@ -45,8 +49,13 @@ export function ChatPage({ conversationId }: { conversationId: string | null }) 
       </a>
       <Sidebar open={drawer} onClose={() => setDrawer(false)} onNewChat={newChat}>
         <History activeId={conversationId} onOpen={() => setDrawer(false)} onDeleted={onDeleted} />
-        <AccountMenu me={me.data} onSignOut={() => void session.signOut().catch(() => undefined)} />
+        <AccountMenu
+          me={me.data}
+          onInvite={invites ? () => setInviting(true) : undefined}
+          onSignOut={() => void session.signOut().catch(() => undefined)}
+        />
       </Sidebar>
+      <InvitationsDialog open={inviting} onOpenChange={setInviting} />
       <main className="main">
         <header className="topbar">
           <button

@@ -4,9 +4,11 @@ import {
   createRouter,
   Outlet,
   redirect,
+  useLocation,
   useParams,
 } from "@tanstack/react-router";
 import { instanceQuery } from "../api/queries";
+import { invitedWith } from "../features/invitations/useInvitations";
 import { AuthPage } from "./AuthPage";
 import { ChatPage } from "./ChatPage";
 import { Crashed, PageNotFound } from "./screens";
@@ -25,16 +27,11 @@ function safeRedirect(value: unknown): string | undefined {
 
 interface AuthSearch {
   redirect?: string;
-  invite?: string;
 }
 
 function authSearch(search: Record<string, unknown>): AuthSearch {
   const target = safeRedirect(search["redirect"]);
-  const invite = search["invite"];
-  return {
-    ...(target ? { redirect: target } : {}),
-    ...(typeof invite === "string" && invite ? { invite } : {}),
-  };
+  return target ? { redirect: target } : {};
 }
 
 function leaveWhenSignedIn({ context, search }: { context: Context; search: AuthSearch }): void {
@@ -62,7 +59,7 @@ const signUp = createRoute({
   beforeLoad: leaveWhenSignedIn,
   loader: loadInstance,
   component: function SignUpPage() {
-    const { invite = "" } = signUp.useSearch();
+    const invite = invitedWith(useLocation().hash);
     return <AuthPage mode="sign-up" instance={signUp.useLoaderData()} invite={invite} />;
   },
 });

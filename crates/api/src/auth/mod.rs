@@ -197,11 +197,7 @@ async fn right_to_register(app: &App, request: &RegisterRequest) -> Result<Right
         (Registration::Open, _) => Ok(Right::Open),
         (Registration::Invite, Some(code)) => Ok(Right::Invite(hash_token(code))),
         (Registration::Invite, None) => Err(no_invite()),
-        (Registration::Closed, _) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "registration_closed",
-            "this installation takes no new accounts",
-        )),
+        (Registration::Closed, _) => Err(Problem::registration_closed()),
     }
 }
 

@@ -5,6 +5,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::Method;
 use jarvis_api::{Registration, SetUp};
+use jarvis_domain::{Timestamp, UserId};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::time::Duration;
@@ -114,17 +115,9 @@ async fn invitations_are_used_once_and_expire() {
     options.registration = Registration::Invite;
     let world = World::start_with(options).await;
     let ana = world.user("ana@example.org").await;
-    let me = ana.get("/api/v1/me").await.ok();
-    let by = me["id"].as_str().unwrap().parse().unwrap();
-    let now = world.clock.now();
-    for code in ["first", "second"] {
-        let hash = sha256_hex(code);
-        world
-            .db()
-            .create_invite(by, &hash, now, now + Duration::from_mins(1))
-            .await
-            .unwrap();
-    }
+    let invite = async |body: Value| ana.post("/api/v1/invitations", &body).await;
+    let code = async || invite(json!({"expires_in": 60})).await.ok()["code"].clone();
+    let (first, second) = (code().await, code().await);
     let register = async |email: &str, invite: Value| {
         let body = json!({"email": email, "password": PASSWORD, "invite": invite});
         world.anonymous().post("/api/v1/auth/register", &body).await
@@ -135,25 +128,69 @@ async fn invitations_are_used_once_and_expire() {
     register("b@example.org", json!("wrong"))
         .await
         .is_problem(403, "invite_required");
-    assert_eq!(register("b@example.org", json!("first")).await.status, 201);
-    register("c@example.org", json!("first"))
+    assert_eq!(register("b@example.org", first.clone()).await.status, 201);
+    register("c@example.org", first)
         .await
         .is_problem(403, "invite_required");
     world.clock.advance(Duration::from_secs(61));
-    register("c@example.org", json!("second"))
+    register("c@example.org", second)
         .await
         .is_problem(403, "invite_required");
+    let listed = ana.get("/api/v1/invitations").await.ok();
+    assert_eq!(listed["items"], json!([]), "neither used nor expired ones");
 }
 
-fn sha256_hex(text: &str) -> String {
-    use sha2::Digest as _;
-    use std::fmt::Write as _;
-    Sha256::digest(text)
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").unwrap();
-            hex
-        })
+#[tokio::test]
+async fn an_administrator_makes_lists_and_withdraws_invitations() {
+    let mut options = options();
+    options.registration = Registration::Invite;
+    let world = World::start_with(options).await;
+    let ana = world.user("ana@example.org").await;
+    let made = ana.post("/api/v1/invitations", &json!({})).await;
+    assert_eq!(made.status, 201);
+    let made = made.ok();
+    let at = |member: &str| serde_json::from_value::<Timestamp>(made[member].clone()).unwrap();
+    let week = Duration::from_hours(7 * 24);
+    assert_eq!(at("created_at") + week, at("expires_at"));
+    let listed = ana.get("/api/v1/invitations").await.ok();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["items"][0]["id"], made["id"]);
+    assert_eq!(listed["items"][0]["code"], Value::Null, "told once");
+    let path = format!("/api/v1/invitations/{}", made["id"].as_str().unwrap());
+    assert_eq!(ana.delete(&path).await.status, 204);
+    ana.delete(&path).await.is_problem(404, "not_found");
+    let body = json!({"email": "b@example.org", "password": PASSWORD, "invite": made["code"]});
+    let late = world.anonymous().post("/api/v1/auth/register", &body).await;
+    late.is_problem(403, "invite_required");
+    for seconds in [0, 59, 7_776_001] {
+        let body = json!({"expires_in": seconds});
+        let odd = ana.post("/api/v1/invitations", &body).await;
+        odd.is_problem(422, "invalid_body");
+    }
+}
+
+#[tokio::test]
+async fn invitations_are_for_administrators_of_an_installation_that_takes_accounts() {
+    let world = World::start().await;
+    world.user("ana@example.org").await;
+    let bob = world.user("bob@example.org").await;
+    let id = UserId::new();
+    let path = format!("/api/v1/invitations/{id}");
+    for refused in [
+        bob.post("/api/v1/invitations", &json!({})).await,
+        bob.get("/api/v1/invitations").await,
+        bob.delete(&path).await,
+    ] {
+        refused.is_problem(403, "administrators_only");
+    }
+    let anonymous = world.anonymous().get("/api/v1/invitations").await;
+    assert_eq!(anonymous.status, 401);
+    let mut options = options();
+    options.registration = Registration::Closed;
+    let closed = World::start_with(options).await;
+    let ana = closed.user("ana@example.org").await;
+    let made = ana.post("/api/v1/invitations", &json!({})).await;
+    made.is_problem(403, "registration_closed");
 }
 
 #[tokio::test]

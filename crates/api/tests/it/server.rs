@@ -28,7 +28,6 @@ pub(crate) struct World {
 
 struct Server {
     api: Api,
-    db: Db,
     answers: AnswerLog,
     address: SocketAddr,
     runtime: Option<runtime::Runtime>,
@@ -99,10 +98,9 @@ impl World {
             self.options.clone(),
             self.clock.clone(),
         );
-        let (api, db, answers, address) = runtime.spawn(starting).await.unwrap();
+        let (api, answers, address) = runtime.spawn(starting).await.unwrap();
         self.server = Some(Server {
             api,
-            db,
             answers,
             address,
             runtime: Some(runtime),
@@ -119,10 +117,6 @@ impl World {
 
     pub(crate) fn api(&self) -> Api {
         self.server().api.clone()
-    }
-
-    pub(crate) fn db(&self) -> Db {
-        self.server().db.clone()
     }
 
     pub(crate) fn answers(&self) -> AnswerLog {
@@ -177,15 +171,15 @@ async fn serve(
     nodes: Vec<NodeSpec>,
     options: Options,
     clock: Clock,
-) -> (Api, Db, AnswerLog, SocketAddr) {
+) -> (Api, AnswerLog, SocketAddr) {
     let (balancer, tasks) = balancer(nodes);
     let store = DbOptions::file(dir.join("jarvis.db"));
     let db = Db::open(&store).await.unwrap();
     let answers = AnswerLog::open(&dir.join("answers"), false).unwrap();
-    let api = Api::start(options, db.clone(), answers.clone(), balancer, clock);
+    let api = Api::start(options, db, answers.clone(), balancer, clock);
     let api = api.await.unwrap();
     let address = listen(&api, &tasks).await;
-    (api, db, answers, address)
+    (api, answers, address)
 }
 
 pub(crate) fn balancer(nodes: Vec<NodeSpec>) -> (Balancer, TaskTracker) {

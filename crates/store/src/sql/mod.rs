@@ -37,7 +37,7 @@ pub use migrations::{PlannedMigration, SCHEMA_VERSION};
 pub use options::{DbOptions, Host, Location, PostgresOptions, Synchronous};
 pub use postgres::HostState;
 pub use sessions::Rotation;
-pub use users::{Grant, NewUser, Registered};
+pub use users::{Grant, Invite, NewUser, Registered};
 
 pub(crate) use conn::{Conn, Tx};
 pub(crate) use dialect::{Text, sql};

@@ -17,6 +17,17 @@ pub struct NewUser {
     pub created_at: Timestamp,
 }
 
+/// An invitation that has been neither used nor withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invite {
+    /// Its identifier; not the code that it is used with, which nobody keeps.
+    pub id: InviteId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is worth nothing.
+    pub expires_at: Timestamp,
+}
+
 /// By what right an account is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant<'a> {
@@ -92,20 +103,42 @@ impl Db {
         Ok(())
     }
 
-    /// Keeps an invitation, by the hash of its code, until `expires_at`.
+    /// Keeps an invitation, by the hash of its code, until `expires_at`. Those that expired unused go.
     pub async fn create_invite(
         &self,
         by: UserId,
         code_hash: &str,
         now: Timestamp,
         expires_at: Timestamp,
-    ) -> Result<InviteId, StoreError> {
-        let id = InviteId::new();
+    ) -> Result<Invite, StoreError> {
+        let invite = Invite {
+            id: InviteId::new(),
+            created_at: now,
+            expires_at,
+        };
+        let mut tx = self.begin_write().await?;
+        let text = "DELETE FROM invites WHERE used_at IS NULL AND expires_at <= $1";
+        tx.execute("expire_invites", text, args![now]).await?;
         let text = "INSERT INTO invites (id, code_hash, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)";
-        let values = args![id, code_hash, by, now, expires_at];
+        let values = args![invite.id, code_hash, by, now, expires_at];
+        tx.execute("create_invite", text, values).await?;
+        tx.commit().await?;
+        Ok(invite)
+    }
+
+    /// The invitations that are good at `now`, the newest first.
+    pub async fn invites(&self, now: Timestamp) -> Result<Vec<Invite>, StoreError> {
+        let text = "SELECT id, created_at, expires_at FROM invites WHERE used_at IS NULL AND expires_at > $1 ORDER BY created_at DESC, id DESC";
+        let mut conn = self.reader().await?;
+        let rows = conn.fetch_all("invites", text, args![now]).await?;
+        rows.iter().map(invite_of).collect()
+    }
+
+    /// Takes an invitation back. `false`: there is none, or it was used.
+    pub async fn withdraw_invite(&self, id: InviteId) -> Result<bool, StoreError> {
+        let text = "DELETE FROM invites WHERE id = $1 AND used_at IS NULL";
         let mut conn = self.writer().await?;
-        conn.execute("create_invite", text, values).await?;
-        Ok(id)
+        Ok(conn.execute("withdraw_invite", text, args![id]).await? > 0)
     }
 }
 
@@ -154,5 +187,13 @@ fn user_of(row: &Row) -> Result<User, StoreError> {
         email: row.parsed("email")?,
         role: row.parsed("role")?,
         created_at: row.moment("created_at")?,
+    })
+}
+
+fn invite_of(row: &Row) -> Result<Invite, StoreError> {
+    Ok(Invite {
+        id: row.parsed("id")?,
+        created_at: row.moment("created_at")?,
+        expires_at: row.moment("expires_at")?,
     })
 }

@@ -53,7 +53,21 @@ async fn an_address_is_taken_once_and_an_invitation_used_once(store: Store) {
             .unwrap(),
         Registered::BadInvite
     );
-    db.create_invite(admin.id, "old", NOW, NOW).await.unwrap();
+    assert_eq!(db.invites(NOW).await.unwrap(), [], "a used one is gone");
+    let old = db.create_invite(admin.id, "old", NOW, NOW).await.unwrap();
+    assert_eq!(db.invites(NOW).await.unwrap(), [], "so is an old one");
+    let back = db.create_invite(admin.id, "back", NOW, at(2_000_000)).await;
+    let back = back.unwrap();
+    assert_eq!(db.invites(NOW).await.unwrap(), [back]);
+    assert!(db.withdraw_invite(back.id).await.unwrap());
+    assert!(!db.withdraw_invite(back.id).await.unwrap());
+    assert!(!db.withdraw_invite(old.id).await.unwrap());
+    assert_eq!(
+        db.register(new_user("y@example.org"), Grant::Invite("back"))
+            .await
+            .unwrap(),
+        Registered::BadInvite
+    );
     assert_eq!(
         db.register(new_user("y@example.org"), Grant::Invite("old"))
             .await

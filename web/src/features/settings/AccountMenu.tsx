@@ -1,4 +1,4 @@
-import { ChevronsUpDown, LogOut } from "lucide-react";
+import { ChevronsUpDown, LogOut, UserPlus } from "lucide-react";
 import { Popover } from "radix-ui";
 import { useTranslation } from "react-i18next";
 import type { Me } from "../../api/types";
@@ -7,10 +7,12 @@ import { ThemeSwitch } from "./ThemeSwitch";
 
 interface Props {
   me: Me | undefined;
+  /** Where people may be invited. */
+  onInvite?: (() => void) | undefined;
   onSignOut: () => void;
 }
 
-export function AccountMenu({ me, onSignOut }: Props) {
+export function AccountMenu({ me, onInvite, onSignOut }: Props) {
   const { t } = useTranslation();
   const email = me?.email ?? "…";
   return (
@@ -41,6 +43,16 @@ export function AccountMenu({ me, onSignOut }: Props) {
             <ThemeSwitch />
           </div>
           <div className="menu-separator" />
+          {onInvite && (
+            <Popover.Close
+              className="menu-item w-full"
+              data-testid="invite-people"
+              onClick={onInvite}
+            >
+              <UserPlus aria-hidden size={16} />
+              {t("invitations.menu")}
+            </Popover.Close>
+          )}
           <button
             type="button"
             className="menu-item w-full"
