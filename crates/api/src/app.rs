@@ -4,6 +4,7 @@ use crate::{
     auth::{self, Passwords, Tokens},
     generations::{self, Generations},
     hub::Hub,
+    limits::Limits,
     list_cache::ListCache,
     options::Options,
     problem::Problem,
@@ -13,7 +14,7 @@ use crate::{
 use axum::Router;
 use jarvis_balancer::Balancer;
 use jarvis_domain::{Clock, InstanceId, SessionId, UserId, durable::Rules, sentence};
-use jarvis_store::{AnswerLog, Bus, Db, Limiter, LogError, Notice, Rate, Redis, StoreError};
+use jarvis_store::{AnswerLog, Bus, Db, LogError, Notice, StoreError};
 use serde::Serialize;
 use std::{
     ops::Deref,
@@ -84,26 +85,6 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     pub(crate) sockets: AtomicUsize,
     has_account: AtomicBool,
-}
-
-/// What may be tried how often.
-pub(crate) struct Limits {
-    pub(crate) address: Limiter,
-    pub(crate) email: Limiter,
-}
-
-impl Limits {
-    /// Of all instances together, where they share a cluster.
-    fn new(options: &Options, redis: Option<&Redis>, clock: &Clock) -> Self {
-        let limiter = |rate: Rate, name| match redis {
-            Some(redis) => Limiter::shared(rate, clock.clone(), redis, name),
-            None => Limiter::new(rate, clock.clone()),
-        };
-        Self {
-            address: limiter(options.rate_per_address, "address"),
-            email: limiter(options.rate_per_email, "email"),
-        }
-    }
 }
 
 impl Shared {

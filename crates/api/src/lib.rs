@@ -12,6 +12,7 @@ mod generations;
 mod hub;
 mod invitations;
 mod json;
+mod limits;
 mod list_cache;
 mod me;
 mod messages;

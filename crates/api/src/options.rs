@@ -130,6 +130,10 @@ pub struct Options {
     pub rate_per_address: Rate,
     /// Sign-ins with one e-mail address.
     pub rate_per_email: Rate,
+    /// Requests of one user; `None`: as many as come.
+    pub requests_per_user: Option<Rate>,
+    /// Requests from one address, or one IPv6 network of 64 bits; `None`: as many as come.
+    pub requests_per_address: Option<Rate>,
     /// Largest message, in bytes.
     pub message_bytes: usize,
     /// Largest answer, in bytes: what a model that finds no end is cut off at.
@@ -175,6 +179,8 @@ impl Options {
                 burst: 10,
                 refill: Duration::from_secs(6),
             },
+            requests_per_user: None,
+            requests_per_address: None,
             message_bytes: 64 * 1024,
             answer_bytes: 1024 * 1024,
             body_bytes: 1024 * 1024,

@@ -98,6 +98,13 @@ impl Problem {
         problem
     }
 
+    pub(crate) fn too_many_requests(wait: Duration) -> Self {
+        let mut problem = Self::too_many(wait);
+        let seconds = problem.retry_after.unwrap_or(1);
+        problem.detail = format!("too many requests; there is room again in {seconds} s").into();
+        problem
+    }
+
     pub(crate) fn unknown_model(name: &str, models: Vec<String>) -> Self {
         let detail = format!(
             "there is no model `{name}`; there are: {}",

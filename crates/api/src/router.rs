@@ -1,12 +1,13 @@
 //! Every route, each with its meter.
 
 use crate::{
-    app::App, auth, conversations, generations, invitations, me, messages, meter, models, openapi,
-    problem::Problem, status, ws,
+    app::App, auth, conversations, generations, invitations, limits, me, messages, meter, models,
+    openapi, problem::Problem, status, ws,
 };
 use axum::{
     Router,
     http::{StatusCode, header},
+    middleware,
     routing::{MethodRouter, any, delete, get, patch, post},
 };
 
@@ -54,13 +55,22 @@ pub(crate) fn routes(app: &App) -> Router {
     routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| {
-            let methods = methods.fallback(wrong_method);
+            let mut methods = methods.fallback(wrong_method);
+            if app.limits.mind_addresses() && is_counted(path) {
+                let count = middleware::from_fn_with_state(app.clone(), limits::count_address);
+                methods = methods.layer(count);
+            }
             router.route(path, methods.layer(meter::MeterLayer::new(path)))
         })
         .route("/api", any(nothing_here))
         .route("/api/", any(nothing_here))
         .route("/api/{*rest}", any(nothing_here))
         .with_state(app.clone())
+}
+
+/// Whether requests for it are counted by address: not those of a proxy that looks whether somebody is there.
+fn is_counted(path: &str) -> bool {
+    path.starts_with("/api/v1/") || path == "/ws"
 }
 
 async fn nothing_here() -> Problem {

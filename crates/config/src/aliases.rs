@@ -2,6 +2,7 @@
 
 /// The guide's name, and the key it sets. A name enters this table when what it sets exists.
 const ALIASES: &[(&str, &str)] = &[
+    ("API_RATE_LIMIT", "limits.user_rate"),
     ("JARVIS_SECRET_KEY", "auth.secret"),
     ("JARVIS_SECRET_KEY_FILE", "auth.secret_file"),
     ("OLLAMA_LB_STRATEGY", "balancer.strategy"),

@@ -1,7 +1,9 @@
 //! Layering, mistakes and secrets, through the public interface.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use jarvis_config::{Config, ListenAddress, LogFormat, Overrides, Registration, Sources};
+use jarvis_config::{
+    Config, ListenAddress, LogFormat, Overrides, Registration, RequestRate, Sources,
+};
 use std::{ffi::OsString, fs, path::PathBuf};
 use tempfile::TempDir;
 
@@ -96,6 +98,26 @@ fn all_mistakes_are_listed_at_once_with_their_place() {
     ] {
         assert!(text.contains(&expected), "missing {expected:?} in:\n{text}");
     }
+}
+
+#[test]
+fn rates_of_requests_are_written_as_the_guide_writes_them() {
+    let config = Fixture::new("[limits]\naddress_rate = '90r/m'\n")
+        .env("API_RATE_LIMIT", "20r/s")
+        .config();
+    assert_eq!(config.limits.user_rate, Some(RequestRate::PerSecond(20)));
+    assert_eq!(config.limits.address_rate, Some(RequestRate::PerMinute(90)));
+    let problems =
+        Fixture::new("[limits]\nuser_rate = '20 a second'\nrequest_burst = 0\n").problems();
+    let text = problems.join("\n");
+    assert!(
+        text.contains("`20 a second` is no rate of requests"),
+        "{text}"
+    );
+    assert!(
+        text.contains("limits.request_burst: must be from 1"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -40,7 +40,9 @@ impl FromRequestParts<App> for Principal {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(tokens::missing)?;
-        app.tokens.verify(token).await
+        let who = app.tokens.verify(token).await?;
+        app.limits.request_of(who.user).await?;
+        Ok(who)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     generations::{self, Asked, Follower, Question},
     hub::Notice,
     json::identifier,
-    messages::{self, ParentField},
+    messages::{self, Accepted, ParentField},
     meter,
     problem::Problem,
 };
@@ -281,7 +281,7 @@ impl Session {
             })
         });
         let accepted = match asked {
-            Ok(asked) => generations::ask(&self.app, self.who.user, asked).await,
+            Ok(asked) => ask(&self.app, &self.who, asked).await,
             Err(problem) => Err(problem),
         };
         match accepted {
@@ -352,6 +352,12 @@ async fn check(app: &App, who: &Principal) -> Result<(), Closed> {
         // The store is away: what follows will say so.
         _ => Ok(()),
     }
+}
+
+/// A question counts as a request, as it would over REST.
+async fn ask(app: &App, who: &Principal, asked: Asked) -> Result<Accepted, Problem> {
+    app.limits.request_of(who.user).await?;
+    generations::ask(app, who.user, asked).await
 }
 
 async fn find(app: &App, who: &Principal, id: &str) -> Result<Generation, Problem> {

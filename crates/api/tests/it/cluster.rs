@@ -74,6 +74,16 @@ impl Cluster {
         Self::on(RedisCluster::shared(), count).await
     }
 
+    /// The same, with other options.
+    pub(crate) async fn start_with(count: usize, change: impl FnOnce(&mut Options)) -> Self {
+        let mut cluster = Self::start(0).await;
+        change(&mut cluster.options);
+        for _ in 0..count {
+            cluster.add().await;
+        }
+        cluster
+    }
+
     pub(crate) async fn on(redis: &RedisCluster, count: usize) -> Self {
         let mut cluster = Self::empty(Some(redis.nodes())).await;
         for _ in 0..count {

@@ -1,9 +1,15 @@
-//! How often a sign-in may be tried.
+//! How often a sign-in may be tried, and how many requests may come.
 
-use crate::server::{PASSWORD, World, options};
+use crate::{
+    cluster::Cluster,
+    server::{PASSWORD, World, options},
+};
 use jarvis_api::RateOptions;
 use serde_json::json;
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 fn rate(burst: u32) -> RateOptions {
     RateOptions {
@@ -87,4 +93,97 @@ async fn renewals_that_fail_and_sign_outs_are_counted() {
         world.clock.advance(Duration::from_mins(1));
         assert_eq!(ana.renew().await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn one_user_may_send_so_many_requests_by_whatever_way() {
+    let mut options = options();
+    options.requests_per_user = Some(rate(3));
+    let world = World::start_with(options).await;
+    let (ana, ben) = (
+        world.user("ana@example.org").await,
+        world.user("ben@example.org").await,
+    );
+    let mut socket = world.socket(&ana).await;
+    for _ in 0..3 {
+        assert_eq!(ana.get("/api/v1/conversations").await.status, 200);
+    }
+    let refused = ana.get("/api/v1/conversations").await;
+    refused.is_problem(429, "too_many_requests");
+    assert_eq!(refused.headers["retry-after"], "61");
+    let body = json!({"content": "hello"});
+    let conversation = "/api/v1/conversations";
+    ana.post(conversation, &json!({}))
+        .await
+        .is_problem(429, "too_many_requests");
+    // A question over the socket is one too.
+    let send =
+        json!({"type": "send", "id": "one", "conversation_id": null, "content": body["content"]});
+    socket.say(&send).await;
+    let answer = socket.hear("error").await;
+    assert_eq!(
+        (&answer["code"], &answer["id"]),
+        (&json!("too_many_requests"), &json!("one"))
+    );
+    // Somebody else at the same address is not concerned, nor is anybody who looks whether the server is there.
+    assert_eq!(ben.get("/api/v1/conversations").await.status, 200);
+    assert_eq!(world.anonymous().get("/health").await.status, 200);
+    world.clock.advance(Duration::from_mins(1));
+    assert_eq!(ana.get("/api/v1/conversations").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_address_may_send_so_many_requests_whoever_sends_them() {
+    let mut options = options();
+    options.requests_per_address = Some(rate(6));
+    options.trusted_proxies = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let world = World::start_with(options).await;
+    let from = async |client: &str| {
+        let header = [("x-forwarded-for", client)];
+        let anonymous = world.anonymous();
+        anonymous
+            .request(hyper::Method::GET, "/api/v1/instance", &header, "")
+            .await
+    };
+    for last in 1..=6 {
+        let client = format!("2001:db8::{last}");
+        assert_eq!(from(&client).await.status, 200);
+    }
+    from("2001:db8::7")
+        .await
+        .is_problem(429, "too_many_requests");
+    assert_eq!(from("2001:db8:0:1::7").await.status, 200);
+    for _ in 0..6 {
+        assert_eq!(from("192.0.2.1").await.status, 200);
+    }
+    from("192.0.2.1").await.is_problem(429, "too_many_requests");
+    assert_eq!(from("192.0.2.2").await.status, 200);
+    world.clock.advance(Duration::from_mins(1));
+    assert_eq!(from("192.0.2.1").await.status, 200);
+    from("192.0.2.1").await.is_problem(429, "too_many_requests");
+}
+
+#[tokio::test]
+async fn two_instances_count_the_requests_of_a_user_together() {
+    let hour = Duration::from_hours(1);
+    let cluster = Cluster::start_with(2, |options| {
+        options.requests_per_user = Some(RateOptions {
+            burst: 24,
+            refill: hour,
+        });
+    })
+    .await;
+    let ana = cluster.user(0, "ana@example.org").await;
+    let elsewhere = cluster.at(&ana, 1);
+    let mut answered = 0;
+    for _ in 0..24 {
+        for client in [&ana, &elsewhere] {
+            let answer = client.get("/api/v1/conversations").await;
+            match answer.status.as_u16() {
+                200 => answered += 1,
+                _ => drop(answer.is_problem(429, "too_many_requests")),
+            }
+        }
+    }
+    assert_eq!(answered, 24);
 }

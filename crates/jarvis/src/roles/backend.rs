@@ -4,8 +4,8 @@ use super::{Context, measuring::Measuring, nodes::Nodes};
 use crate::{admin::Condition, data_dir::DataDir, secret};
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use jarvis_api::{Api, ApiError, Options, Registration, SetUp, SigningSecret};
-use jarvis_config::{Config, Loaded, PostgresUrl, StoreSection};
+use jarvis_api::{Api, ApiError, Options, RateOptions, Registration, SetUp, SigningSecret};
+use jarvis_config::{Config, Loaded, PostgresUrl, RequestRate, StoreSection};
 use jarvis_domain::Clock;
 use jarvis_store::{
     AnswerLog, Db, DbOptions, Host, Location, PostgresOptions, Redis, RedisOptions, Synchronous,
@@ -205,6 +205,7 @@ fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Option
     let auth = &config.auth;
     // Behind a proxy everybody comes from this machine.
     let private = public.ip().is_loopback() && config.server.trusted_proxies.is_empty();
+    let burst = config.limits.request_burst;
     let set_up = if private {
         SetUp::NotRequired
     } else {
@@ -224,6 +225,8 @@ fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Option
         set_up,
         access_token_lifetime: Duration::from_secs(auth.access_token_seconds),
         refresh_token_lifetime: Duration::from_hours(24 * auth.refresh_token_days),
+        requests_per_user: requests(config.limits.user_rate, 20, burst, private),
+        requests_per_address: requests(config.limits.address_rate, 100, burst, private),
         message_bytes: config.limits.message_bytes,
         body_bytes: config.limits.body_bytes,
         answer_bytes: config.limits.answer_bytes,
@@ -233,6 +236,22 @@ fn options(config: &Config, secret: SigningSecret, public: SocketAddr) -> Option
         trusted_proxies: config.server.trusted_proxies.clone(),
         ..Options::new(secret)
     }
+}
+
+/// How many requests are let through: as configured, else `usual` in a second, but for a listener that only this machine reaches.
+fn requests(
+    configured: Option<RequestRate>,
+    usual: u32,
+    burst: u32,
+    private: bool,
+) -> Option<RateOptions> {
+    let unset = if private {
+        RequestRate::Off
+    } else {
+        RequestRate::PerSecond(usual)
+    };
+    let refill = configured.unwrap_or(unset).interval()?;
+    Some(RateOptions { burst, refill })
 }
 
 /// What `/health/ready` says of the backend.

@@ -100,3 +100,83 @@ async fn without_the_master_each_instance_counts_by_itself() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_taken_by_the_handful_are_never_more_than_the_burst() {
+    const BY_HANDFULS: Rate = Rate {
+        burst: 40,
+        refill: Duration::from_hours(1),
+    };
+    let (cluster, prefix) = (RedisCluster::shared(), prefix());
+    let mut limiters = Vec::new();
+    for _ in 0..2 {
+        let redis = connect(cluster, &prefix).await;
+        let limiter = Limiter::shared_by_handfuls(BY_HANDFULS, Clock::System, &redis, "user");
+        limiters.push(Arc::new(limiter));
+    }
+    let asked = || {
+        let node = |node| cluster.command(node, &["INFO", "commandstats"]);
+        let all: Vec<_> = (0..RedisCluster::MASTERS).map(node).collect();
+        let calls = all.iter().flat_map(|info| info.lines());
+        calls
+            .filter_map(|line| line.strip_prefix("cmdstat_eval:calls=")?.split(',').next())
+            .map(|calls| calls.parse::<u64>().unwrap())
+            .sum::<u64>()
+    };
+    let before = asked();
+    let mut tries = JoinSet::new();
+    for n in 0..400 {
+        let limiter = Arc::clone(&limiters[n % 2]);
+        tries.spawn(async move { limiter.take("ana").await });
+    }
+    let answers = tries.join_all().await;
+    let taken = answers.iter().filter(|answer| answer.is_ok()).count();
+    // All of the burst is used, however many come at once, and nothing beyond it.
+    assert_eq!(taken, 40);
+    let waits = answers.iter().filter_map(|answer| answer.err());
+    let longest = BY_HANDFULS.refill;
+    assert!(
+        waits
+            .into_iter()
+            .all(|wait| !wait.is_zero() && wait <= longest)
+    );
+    // Other tests ask on the same cluster, about other keys; of this one's 400 tries, eight handfuls of five and two refusals.
+    let asked = asked() - before;
+    assert!(asked < 200, "{asked} calls of the cluster for 400 tries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handfuls_are_counted_by_each_instance_while_the_master_is_away_and_together_again() {
+    let mut cluster = tokio::task::block_in_place(RedisCluster::start);
+    let prefix = prefix();
+    let redis = connect(&cluster, &prefix).await;
+    let limiter = Limiter::shared_by_handfuls(RATE, Clock::System, &redis, "user");
+    let all = async |key: &str| {
+        let mut taken = 0;
+        while limiter.take(key).await.is_ok() {
+            taken += 1;
+        }
+        taken
+    };
+    assert_eq!(all("ana").await, RATE.burst);
+    for node in 0..RedisCluster::MASTERS {
+        cluster.kill9(node);
+    }
+    until("nobody is there", async || {
+        redis.trouble().len() == RedisCluster::MASTERS
+    })
+    .await;
+    assert_eq!(all("bob").await, RATE.burst);
+    tokio::task::block_in_place(|| {
+        for node in 0..RedisCluster::MASTERS {
+            cluster.restart_alone(node);
+        }
+        cluster.wait_whole();
+    });
+    until("all are there", async || redis.trouble().is_empty()).await;
+    // The cluster has not heard of bob yet, and it is asked again.
+    assert_eq!(all("bob").await, RATE.burst);
+    let elsewhere = connect(&cluster, &prefix).await;
+    let other = Limiter::shared_by_handfuls(RATE, Clock::System, &elsewhere, "user");
+    assert!(other.take("bob").await.is_err());
+}
