@@ -10,6 +10,7 @@ import pytest
 from support.api import Account
 from support.jarvis import BINARY, MODELS, environment, provide_models, run
 from support.namespace import mounting
+from support.services import Services
 
 
 def refused(server):
@@ -69,6 +70,52 @@ def test_the_data_directory_is_in_use(servers):
     said = refused(second)
     assert "in use by another Jarvis" in said and str(first.data) in said
     assert first.process.poll() is None
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    services = Services("postgres")
+    yield services
+    services.end()
+
+
+def database(postgres):
+    return postgres.tell("postgres database")
+
+
+SECRET = "correct horse battery staple"
+WRONG = "wrong horse battery staple"
+
+
+@pytest.mark.parametrize("section", ["store", "series"])
+def test_a_database_that_does_not_let_us_in_is_told_before_anything_is_changed(servers, postgres, section):
+    url = database(postgres)
+    name = section.upper()
+    server = servers.make("serve", "--no-engine", "--node", "http://127.0.0.1:9", models=False)
+    for password, where, told in ((WRONG, url, "does not let `jarvis` in"), (SECRET, url + "_absent", "has no database")):
+        server.more = {f"JARVIS_{name}_URL": where, f"JARVIS_{name}_PASSWORD": password}
+        said = refused(server)
+        assert f"{section}.url cannot be used" in said and told in said, said
+        assert password not in said
+        assert not server.data.exists(), "nothing was made for nothing"
+
+
+def test_a_series_database_that_is_away_stops_nothing(servers, counting):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    series = {"JARVIS_SERIES_URL": f"postgres://jarvis@127.0.0.1:{port}/series", "JARVIS_SERIES_PASSWORD": SECRET}
+    server = servers.start("serve", "--no-engine", "--node", counting(last=10).url, models=False, **series)
+    account = Account(server)
+    assert account.ended(account.ask("Count.")["generation_id"])["status"] == "done"
+
+
+def test_redis_nodes_that_nobody_knows_are_named(servers):
+    nodes = "redis-1.invalid:6379,redis-2.invalid:6379"
+    secret = {"JARVIS_AUTH_SECRET": "x" * 64}
+    server = servers.make("serve", "--no-engine", "--node", "http://127.0.0.1:9", models=False, JARVIS_REDIS_NODES=nodes, **secret)
+    said = refused(server)
+    assert "redis.nodes cannot be used" in said and "redis-1.invalid:6379" in said and "redis-2.invalid:6379" in said, said
+    assert not server.data.exists()
 
 
 def test_a_key_that_does_not_exist_names_the_nearest(servers):

@@ -14,6 +14,10 @@ use jarvis_store::{
 };
 use serde_json::json;
 use std::{net::SocketAddr, path::Path, time::Duration};
+use tokio::time::timeout;
+
+/// How long a start waits for the database of the series to say whether it takes us.
+const SERIES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The backend and what it stands on.
 pub(super) struct Backend {
@@ -32,6 +36,7 @@ impl Backend {
         let config = &context.loaded.config;
         // First, because a database is changed when it is opened: by migrations.
         let redis = open_redis(context).await?;
+        require_series(config).await?;
         let db = open_database(config, data.path()).await?;
         let answers = open_answers(config, data.path(), redis.as_ref())?;
         let secret = match &config.auth.secret {
@@ -139,6 +144,19 @@ fn own_series_store(config: &Config) -> Option<DbOptions> {
         settings: "series.url and series.password",
         ..postgres(url, section.password.clone(), &config.store)
     })
+}
+
+/// Fails if the database of the series refuses us. One that is away costs nothing: it is used when it comes.
+async fn require_series(config: &Config) -> Result<()> {
+    let Some(options) = own_series_store(config) else {
+        return Ok(());
+    };
+    match timeout(SERIES_PATIENCE, Db::migration_plan(&options)).await {
+        Ok(Err(error)) if !error.is_outage() => {
+            Err(error).context("the PostgreSQL of series.url cannot be used")
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn series_store(config: &Config, db: &Db) -> SeriesStore {

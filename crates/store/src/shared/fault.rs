@@ -91,6 +91,9 @@ pub enum RedisOpenError {
     /// The password is wrong, or there is none and one is needed.
     #[error(transparent)]
     Denied(RedisFault),
+    /// No node's name leads to an address.
+    #[error("no node of the Redis Cluster has an address: {0}")]
+    Unknown(String),
     /// A server that is no member of a cluster.
     #[error(
         "the Redis node {0} is not part of a Redis Cluster (its setting is `cluster-enabled yes`)"

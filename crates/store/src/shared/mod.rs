@@ -17,6 +17,7 @@ pub(crate) use node::{Reply, Standing};
 
 use channels::Channels;
 pub(crate) use channels::{Listening, Scope};
+use futures_util::future::join_all;
 use node::{Access, Node};
 use redis::{Pipeline, ProtocolVersion, RedisConnectionInfo, ServerErrorKind, Value};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -27,7 +28,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{net::lookup_host, sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Between two looks at the cluster's shape: while all is well, and while something is away.
@@ -108,8 +109,9 @@ impl Redis {
     /// Connects. A cluster that is away now is no error: it will be used when it is there.
     ///
     /// # Errors
-    /// [`RedisOpenError`] if a node answers that it cannot be used.
+    /// [`RedisOpenError`] if a node answers that it cannot be used, or none has a name that leads to an address.
     pub async fn open(options: RedisOptions, tasks: &TaskTracker) -> Result<Self, RedisOpenError> {
+        require_addresses(&options).await?;
         let mut info = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
             .set_lib_name("jarvis", env!("CARGO_PKG_VERSION"));
@@ -375,6 +377,21 @@ impl Redis {
             .members
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fails if every name is one that nobody knows. Who cannot say in time may know it.
+async fn require_addresses(options: &RedisOptions) -> Result<(), RedisOpenError> {
+    let looked = options.nodes.iter().map(async |node| {
+        match timeout(options.deadline, lookup_host(node)).await {
+            Ok(Err(error)) => Some(format!("{node}: {error}")),
+            Ok(Ok(_)) | Err(_) => None,
+        }
+    });
+    let failures: Option<Vec<_>> = join_all(looked).await.into_iter().collect();
+    match failures {
+        Some(failures) if !failures.is_empty() => Err(RedisOpenError::Unknown(failures.join("; "))),
+        _ => Ok(()),
     }
 }
 

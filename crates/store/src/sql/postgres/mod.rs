@@ -96,15 +96,19 @@ impl Cluster {
     }
 }
 
-/// Passes if a server writes; if there is none, what the first one that could not be used said, or that all are standbys.
+/// Passes if a server writes; if there is none, what the first one that refused us said, else the first one that could not be
+/// reached, else that all are standbys.
 async fn find_writer(pools: &[Arc<Pool>]) -> Result<(), StoreError> {
-    let mut complaint = None;
+    let mut complaint: Option<StoreError> = None;
     for pool in pools {
         match pool.acquire(Role::Writer).await {
             Ok(_) => return Ok(()),
             Err(StoreError::NotPrimary { .. }) => {}
             Err(error) => {
-                complaint.get_or_insert(error);
+                let graver = |known: &StoreError| known.is_outage() && !error.is_outage();
+                if complaint.as_ref().is_none_or(graver) {
+                    complaint = Some(error);
+                }
             }
         }
     }

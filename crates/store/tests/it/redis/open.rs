@@ -89,3 +89,22 @@ async fn a_cluster_that_is_away_at_the_start_is_used_when_it_comes() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_lead_nowhere_are_told_unless_one_does() {
+    let unknown = ["redis-1.invalid:6379", "redis-2.invalid:6379"].map(str::to_owned);
+    match refusal(options(unknown.to_vec(), &prefix())).await {
+        RedisOpenError::Unknown(told) => {
+            assert!(unknown.iter().all(|node| told.contains(node)), "{told}");
+        }
+        other => panic!("{other}"),
+    }
+    let cluster = RedisCluster::shared();
+    let nodes = unknown.into_iter().chain(cluster.nodes()).collect();
+    let tasks = TaskTracker::new();
+    let redis = Redis::open(options(nodes, &prefix()), &tasks)
+        .await
+        .unwrap();
+    until("the others are used", async || redis.trouble().is_empty()).await;
+    redis.close();
+}
