@@ -117,7 +117,7 @@ fn open_answers(config: &Config, dir: &Path, redis: Option<&Redis>) -> Result<An
         return Ok(AnswerLog::shared(redis));
     }
     let full = config.store.synchronous == jarvis_config::Synchronous::Full;
-    AnswerLog::open(&dir.join("answers"), full).with_context(|| unusable(dir))
+    AnswerLog::open(&answers(dir), full).with_context(|| unusable(dir))
 }
 
 /// Where the configuration puts the relational store.
@@ -204,7 +204,13 @@ pub(crate) fn stores(loaded: &Loaded) -> Stores {
         series: series
             .zip(own_series_store(config))
             .map(|(name, options)| Place::new(name, options)),
+        answers: config.redis.nodes.is_empty().then(|| answers(dir)),
     }
+}
+
+/// The directory with the text of answers in the making, of a data directory.
+fn answers(dir: &Path) -> std::path::PathBuf {
+    dir.join("answers")
 }
 
 /// The database file of a data directory.

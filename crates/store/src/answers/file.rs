@@ -28,7 +28,7 @@ const NOTE: Duration = Duration::from_secs(1);
 
 /// A directory of answers.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
     sync: bool,
 }
@@ -40,6 +40,52 @@ impl Files {
             directory: directory.to_owned(),
             sync,
         }))
+    }
+
+    /// A directory that another process may be writing to.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            sync: false,
+        }
+    }
+
+    /// What lies of an answer that another process may be writing: a beginning of its text or, with its end, all of it. `None`
+    /// if there is no file, or not any more.
+    pub(crate) fn peek(&self, id: GenerationId) -> Result<Option<Logged>, LogError> {
+        let path = self.path(id, "txt");
+        let read = || match File::open(&path) {
+            Ok(mut file) => read_whole_characters(&mut file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        let Some(mut text) = read()? else {
+            return Ok(None);
+        };
+        let end = self.decided(id)?;
+        if end.is_some() {
+            // The end is decided when all text is there, which may not have been so before.
+            match read()? {
+                Some(whole) => text = whole,
+                None => return Ok(None),
+            }
+        } else if !path.try_exists()? {
+            // The text goes before the end does: there may have been one.
+            return Ok(None);
+        }
+        Ok(Some(Logged {
+            epoch: 0,
+            text,
+            tokens: self.counted(id),
+            end,
+        }))
+    }
+
+    fn counted(&self, id: GenerationId) -> u64 {
+        match fs::read(self.path(id, "tokens")) {
+            Ok(bytes) => bytes.try_into().map_or(0, u64::from_le_bytes),
+            Err(_) => 0,
+        }
     }
 
     /// Takes up the writing of an answer, cut back to whole characters should its last write have been cut, and gives what
@@ -62,10 +108,7 @@ impl Files {
             )));
         }
         let text = read_whole_characters(&mut file)?;
-        let tokens = match fs::read(self.path(id, "tokens")) {
-            Ok(bytes) => bytes.try_into().map_or(0, u64::from_le_bytes),
-            Err(_) => 0,
-        };
+        let tokens = self.counted(id);
         let mut writer = FileWriter {
             id,
             file,

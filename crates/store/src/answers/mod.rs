@@ -20,7 +20,8 @@ mod stream;
 pub use live::AnswerReader;
 
 use crate::shared::{Redis, RedisFault};
-use file::{FileWriter, Files};
+use file::FileWriter;
+pub(crate) use file::Files;
 use jarvis_domain::{
     Epoch, GenerationError, GenerationId, Outcome, Status,
     durable::{Bases, Logged, Taken},

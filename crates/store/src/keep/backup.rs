@@ -1,6 +1,7 @@
 //! Into an archive, out of one, and the comparison of both.
 //!
-//! A backup reads one snapshot, so it is consistent while Jarvis goes on. A restore first reads the archive to its end, then writes
+//! A backup reads one snapshot, so it is consistent while Jarvis goes on; what is not in the rows yet of answers in the making comes
+//! from their files. A restore first reads the archive to its end, then writes
 //! in one transaction and reads everything again before it is committed: a target is either whole or untouched.
 //!
 //! The archive's file is read and written without leaving the thread to others: these are commands of an operator, beside which the
@@ -50,15 +51,16 @@ async fn write(
     let mut writer = Writer::create(file, lock, now)?;
     let mut kept = Vec::new();
     for table in tables::of(None) {
-        let (place, tx) = sides.of(table);
+        let (place, tx, unfinished) = sides.of(table);
         writer.table(table)?;
         let mut pages = Pages::new(table, None);
         loop {
-            let page = pages.next(tx).await.map_err(place.says())?;
+            let mut page = pages.next(tx).await.map_err(place.says())?;
             if page.is_empty() {
                 break;
             }
-            for row in &page {
+            for row in &mut page {
+                unfinished.complete(table, row, Some(now));
                 writer.row(row)?;
             }
             progress(Progress {
@@ -185,7 +187,7 @@ async fn fill(
 }
 
 async fn insert(sides: &mut Sides<'_>, table: &Table, page: &[Cells]) -> Result<(), KeepError> {
-    let (place, tx) = sides.of(table);
+    let (place, tx, _) = sides.of(table);
     rows::insert(tx, table, page).await.map_err(place.says())
 }
 
@@ -200,8 +202,10 @@ async fn same(
         match reader.next()? {
             Line::Table | Line::Row(_) => {}
             Line::EndOfTable(table, expected) => {
-                let (place, tx) = sides.of(&table);
-                let found = rows::tally(tx, &table, |_| ())
+                let now = Some(reader.head().taken_at);
+                let (place, tx, unfinished) = sides.of(&table);
+                let complete = |row: &mut Cells| unfinished.complete(&table, row, now);
+                let found = rows::tally(tx, &table, complete, |_| ())
                     .await
                     .map_err(place.says())?;
                 progress(verified(table.name, found));

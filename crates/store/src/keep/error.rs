@@ -21,6 +21,12 @@ pub enum KeepError {
         /// Where.
         place: String,
     },
+    /// Answers ended all the time while the text of others was looked for.
+    #[error("answers end so quickly on {place} that no moment could be caught; try again")]
+    Restless {
+        /// Which database.
+        place: String,
+    },
     /// The schema is older than this program's.
     #[error(
         "{place} has schema version {found}, this program works with {known}: bring it up to date with `jarvis migrate schema` (or a start of Jarvis), then try again"

@@ -7,6 +7,7 @@
 //! | `rows` | a row as both engines and the archive know it; reading and writing pages of them |
 //! | `tally` | the count and checksum of a table's rows, the same on every engine |
 //! | `place`, `stores` | a database, opened as it is; all that an installation has |
+//! | `unfinished` | the text of answers in the making, from their files |
 //! | `transfer` | from one database into another, resumably |
 //! | `archive/` | the archive: its lines, and the lock around them |
 //! | `backup` | into an archive, out of one, and the comparison of both |
@@ -20,6 +21,7 @@ mod stores;
 mod tables;
 mod tally;
 mod transfer;
+mod unfinished;
 
 pub use archive::{Key, KeyError, Lock};
 pub use backup::{back_up, compare, examine, restore};

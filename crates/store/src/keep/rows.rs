@@ -55,6 +55,14 @@ impl Cells {
         self.0.len() == columns.len() && self.0.iter().zip(columns).all(fits)
     }
 
+    /// Puts a value into a column, if the row has it.
+    pub(super) fn set(&mut self, table: &Table, column: &str, value: Cell) {
+        let place = table.columns.iter().position(|known| known.name == column);
+        if let Some(cell) = place.and_then(|place| self.0.get_mut(place)) {
+            *cell = value;
+        }
+    }
+
     /// The values of the key.
     pub(super) fn key(&self, table: &Table) -> &[Cell] {
         &self.0[..table.keys.min(self.0.len())]
@@ -148,20 +156,22 @@ async fn insert_with(
     conn.execute("keep", statement, &values).await.map(drop)
 }
 
-/// Counts and sums up all rows of a table, telling `seen` how many there were so far.
+/// Counts and sums up all rows of a table, each as `complete` leaves it, telling `seen` how many there were so far.
 pub(super) async fn tally(
     conn: &mut Conn,
     table: &Table,
+    complete: impl Fn(&mut Cells),
     mut seen: impl FnMut(u64),
 ) -> Result<Tally, StoreError> {
     let mut tally = Tally::default();
     let mut pages = Pages::new(table, None);
     loop {
-        let page = pages.next(conn).await?;
+        let mut page = pages.next(conn).await?;
         if page.is_empty() {
             return Ok(tally);
         }
-        for row in &page {
+        for row in &mut page {
+            complete(row);
             tally.add(&row.spelling());
         }
         seen(tally.rows());

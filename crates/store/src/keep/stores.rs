@@ -1,10 +1,11 @@
 //! Where all rows of an installation are.
 
-use super::{Part, Place, error::KeepError, tables::Table};
+use super::{Part, Place, error::KeepError, tables::Table, unfinished::Unfinished};
 use crate::{
     Db,
     sql::{Lock, Tx},
 };
+use std::path::{Path, PathBuf};
 
 /// Where all rows are: nearly always in one database, but what was measured may have one of its own.
 #[derive(Debug, Clone)]
@@ -13,12 +14,19 @@ pub struct Stores {
     pub main: Place,
     /// The series, where they lie apart.
     pub series: Option<Place>,
+    /// The directory with the text of answers in the making, where that lies in files.
+    pub answers: Option<PathBuf>,
 }
+
+/// Snapshots taken at most for one in which no answer ends while its file is looked for.
+const SNAPSHOTS: u32 = 20;
 
 /// One transaction on each of the databases.
 pub(super) struct Sides<'a> {
     main: Side<'a>,
     series: Option<Side<'a>>,
+    /// What the files add to the rows of the main one.
+    unfinished: Unfinished,
 }
 
 struct Side<'a> {
@@ -34,6 +42,7 @@ impl Stores {
         Self {
             main: place,
             series: None,
+            answers: None,
         }
     }
 
@@ -43,8 +52,16 @@ impl Stores {
             Some(place) => Some(Side::snapshot(place).await?),
             None => None,
         };
-        let main = Side::snapshot(&self.main).await?;
-        Ok(Sides { main, series })
+        let mut main = Side::snapshot(&self.main).await?;
+        let unfinished = match &self.answers {
+            Some(directory) => main.with_files(directory).await?,
+            None => Unfinished::default(),
+        };
+        Ok(Sides {
+            main,
+            series,
+            unfinished,
+        })
     }
 
     /// A writing transaction on each, of which none has a row, nor a Jarvis that runs.
@@ -57,7 +74,11 @@ impl Stores {
             None => (None, None),
         };
         let main = Side::empty(&self.main, main).await?;
-        Ok(Sides { main, series })
+        Ok(Sides {
+            main,
+            series,
+            unfinished: Unfinished::default(),
+        })
     }
 }
 
@@ -66,6 +87,23 @@ impl<'a> Side<'a> {
         let db = place.open_source().await?;
         let tx = db.begin_snapshot().await.map_err(place.says())?;
         Ok(Self { place, db, tx })
+    }
+
+    /// What the files in `directory` add to the snapshot, which becomes a later one where they are ahead of it.
+    async fn with_files(&mut self, directory: &Path) -> Result<Unfinished, KeepError> {
+        let says = self.place.says();
+        for _ in 0..SNAPSHOTS {
+            let read = Unfinished::read(directory, self.place, &self.db, &mut self.tx).await?;
+            if let Some(unfinished) = read {
+                return Ok(unfinished);
+            }
+            let later = self.db.begin_snapshot().await.map_err(says)?;
+            let earlier = std::mem::replace(&mut self.tx, later);
+            earlier.rollback().await.map_err(says)?;
+        }
+        Err(KeepError::Restless {
+            place: self.place.to_string(),
+        })
     }
 
     /// Empty in `part`, or at all.
@@ -81,13 +119,13 @@ impl<'a> Side<'a> {
 }
 
 impl Sides<'_> {
-    /// The transaction on the database that has this table.
-    pub(super) fn of(&mut self, table: &Table) -> (&Place, &mut Tx) {
+    /// The transaction on the database that has this table, and what is to be added to its rows.
+    pub(super) fn of(&mut self, table: &Table) -> (&Place, &mut Tx, &Unfinished) {
         let side = match &mut self.series {
             Some(series) if table.part == Part::Series => series,
             _ => &mut self.main,
         };
-        (side.place, &mut side.tx)
+        (side.place, &mut side.tx, &self.unfinished)
     }
 
     /// Keeps what was written; in the main one last, for that is what makes the rest matter.

@@ -225,17 +225,22 @@ impl Route<'_> {
         let mut target = self.target.begin_snapshot().await.map_err(there)?;
         let mut tables = Vec::new();
         for table in tables::of(self.part) {
-            let expected = rows::tally(&mut source, table, |_| ())
+            let expected = rows::tally(&mut source, table, |_| (), |_| ())
                 .await
                 .map_err(here)?;
-            let found = rows::tally(&mut target, table, |rows| {
-                progress(Progress {
-                    step: Step::Verifying,
-                    table: table.name,
-                    rows,
-                    of: Some(expected.rows()),
-                });
-            });
+            let found = rows::tally(
+                &mut target,
+                table,
+                |_| (),
+                |rows| {
+                    progress(Progress {
+                        step: Step::Verifying,
+                        table: table.name,
+                        rows,
+                        of: Some(expected.rows()),
+                    });
+                },
+            );
             let found = found.await.map_err(there)?;
             self.require_same(table, expected, found)?;
             tables.push((table.name, found));

@@ -106,6 +106,7 @@ async fn series_apart_are_archived_and_restored_with_the_rest() {
     let apart = Stores {
         main: main.place(),
         series: Some(series.place()),
+        answers: None,
     };
     restore(&made.file, &made.keys.key, &apart, silent)
         .await
@@ -552,5 +553,83 @@ async fn a_backup_is_one_moment_while_others_write() {
         .unwrap();
         assert!(written);
         assert_eq!(contents.tables, made.contents.tables, "{engine:?}");
+    }
+}
+
+/// Two answers in the making, one of which has ended in its file alone, and the directory of their files.
+async fn with_unfinished_answers(store: &Store) -> TempDir {
+    let answers = tempfile::tempdir().unwrap();
+    fixture::fill(store).await;
+    for (place, text) in [(0, "Il était une f\u{f6}"), (2, "une fois.")] {
+        let offset = format!("SELECT id FROM generations ORDER BY id LIMIT 1 OFFSET {place}");
+        store
+            .execute(&format!(
+                "UPDATE messages SET content = '' WHERE id = (SELECT message_id FROM generations WHERE id = ({offset}))"
+            ))
+            .await;
+        store
+            .execute(&format!(
+                "UPDATE generations SET status = 'running', usage = NULL, owner = 'one that runs' WHERE id = ({offset})"
+            ))
+            .await;
+        let id = store.text(&offset).await;
+        let file = |kind: &str| answers.path().join(format!("{id}.{kind}"));
+        // The last write was half done.
+        let bytes = [text.as_bytes(), b"\xc3"].concat();
+        fs::write(
+            file("txt"),
+            if place == 0 { &bytes } else { text.as_bytes() },
+        )
+        .unwrap();
+        fs::write(file("tokens"), 7_u64.to_le_bytes()).unwrap();
+        if place == 2 {
+            let end = r#"{"status":"done","usage":{"prompt_tokens":5,"completion_tokens":7,"total_ms":9,"first_token_ms":1},"error":null}"#;
+            fs::write(file("end"), end).unwrap();
+        }
+    }
+    answers
+}
+
+#[tokio::test]
+async fn answers_in_the_making_have_the_text_that_was_shown() {
+    let store = Store::new(Engine::Sqlite);
+    let answers = with_unfinished_answers(&store).await;
+    let (directory, keys) = (tempfile::tempdir().unwrap(), keys());
+    let file = directory.path().join("jarvis.backup");
+    let stores = Stores {
+        answers: Some(answers.path().to_owned()),
+        ..Stores::one(store.place())
+    };
+    let taken = back_up(&stores, &file, &keys.lock, NOW, silent).await;
+    let taken = taken.unwrap_or_else(|error| panic!("{}", told(&error)));
+    // The same as the rows and the files together, and not as the rows alone.
+    compare(&file, &keys.key, &stores, silent).await.unwrap();
+    let rows_alone = Stores::one(store.place());
+    let differs = compare(&file, &keys.key, &rows_alone, silent).await;
+    assert!(matches!(differs, Err(KeepError::Differs(_))), "{differs:?}");
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let target = Store::new(engine);
+        let there = Stores::one(target.place());
+        let restored = restore(&file, &keys.key, &there, silent).await;
+        assert_eq!(restored.unwrap(), taken);
+        let unfinished = target.open().await.unfinished().await.unwrap();
+        let [one] = &unfinished[..] else {
+            panic!("{unfinished:?}");
+        };
+        let of = format!("FROM messages WHERE id = '{}'", one.message_id);
+        assert_eq!(
+            target.text(&format!("SELECT content {of}")).await,
+            "Il était une f\u{f6}"
+        );
+        let tokens = format!("SELECT tokens FROM generations WHERE id = '{}'", one.id);
+        assert_eq!(target.number(&tokens).await, 7);
+        // What had ended is not gone on with.
+        let ended = format!(
+            "FROM generations g JOIN messages m ON m.id = g.message_id WHERE m.content = 'une fois.' AND g.status = 'done' AND g.finished_at = {}",
+            NOW.micros()
+        );
+        assert_eq!(target.number(&format!("SELECT COUNT(*) {ended}")).await, 1);
+        let usage = target.text(&format!("SELECT g.usage {ended}")).await;
+        assert!(usage.contains("\"completion_tokens\":7"), "{usage}");
     }
 }

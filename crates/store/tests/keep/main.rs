@@ -80,6 +80,22 @@ impl Store {
         }
     }
 
+    /// The one text that a statement asks for.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        match &self.options.location {
+            Location::File { path, .. } => {
+                let pool = raw(path).await;
+                let text = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
+                    .fetch_one(&pool)
+                    .await
+                    .unwrap();
+                pool.close().await;
+                text
+            }
+            Location::Postgres(options) => Postgres::shared().psql(&options.database, sql),
+        }
+    }
+
     /// The one number that a statement asks for.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         match &self.options.location {
