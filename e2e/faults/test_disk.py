@@ -95,7 +95,7 @@ def test_a_disk_that_fills_in_mid_answer_keeps_what_was_shown(disk):
         disk.fill()
         live.read(seen)
     assert seen.end["type"] == "interrupted", seen.end
-    assert seen.end["reason"] == "storage_full", seen.end
+    assert (seen.end["reason"], seen.end["status"]) == ("storage_full", "running"), seen.end
     disk.free()
 
     # The text is there at once, from the log; the database takes it when there is room again.
@@ -193,7 +193,7 @@ def test_an_answer_that_cannot_be_logged_any_more_ends_with_what_was_shown(faili
     disk = failing(JARVIS_STORE_SYNCHRONOUS=synchronous)
     account = Account(disk.server)
     seen, accepted = cut_off(account, disk, f"{call} /answers/")
-    assert (seen.end["type"], seen.end["reason"]) == ("interrupted", "storage_failed"), seen.end
+    assert (seen.end["type"], seen.end["reason"], seen.end["status"]) == ("interrupted", "storage_failed", "interrupted"), seen.end
     # The database works: it has the end at once, and exactly what was shown.
     kept = account.ended(accepted["generation_id"])
     assert kept["status"] == "interrupted"
@@ -220,11 +220,14 @@ def test_a_server_killed_while_nothing_can_be_written_has_what_was_shown(failing
     account = Account(disk.server)
     seen, accepted = cut_off(account, disk, f"write {disk.data}/")
     assert (seen.end["type"], seen.end["reason"]) == ("interrupted", "storage_failed"), seen.end
-    shown = account.generation(accepted["generation_id"])["text"]
-    seen.check_kept(shown)
+    # That is no end: nobody could write one down, and whoever asks is told so.
+    assert seen.end["status"] == "running", seen.end
+    shown = account.generation(accepted["generation_id"])
+    assert (shown["status"], shown["error"]["code"]) == ("running", "storage_failed"), shown
+    seen.check_kept(shown["text"])
     disk.server.kill()
 
-    # Nobody could write down how it ended, so the next one goes on from what was shown.
+    # So the next one goes on from what was shown.
     disk.heal()
     disk.server.start()
     text = account.ended(accepted["generation_id"])["text"]

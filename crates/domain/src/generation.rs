@@ -89,7 +89,7 @@ pub struct GenerationError {
 /// How a generation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// One of the ended ones.
+    /// One of the ended ones; of what readers alone are told, `running` where it is not the end for good.
     pub status: Status,
     /// What it cost, as far as known.
     pub usage: Option<Usage>,

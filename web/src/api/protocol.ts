@@ -64,7 +64,8 @@ export interface InterruptedFrame {
   reason: string;
   /** A sentence for those who do not know the code. */
   message?: string;
-  status?: "interrupted" | "failed";
+  /** `running`: it has not ended, but could not be followed or kept to its end just now. */
+  status?: "running" | "interrupted" | "failed";
 }
 
 export const CLOSE_UNAUTHORIZED = 4401;

@@ -60,7 +60,8 @@ pub(crate) enum Event {
         usage: Option<UsageBody>,
         status: Status,
     },
-    /// It was cut off or failed; the text so far stays.
+    /// It was cut off or failed; the text so far stays. With the status `running` it has not ended, but could not be followed or
+    /// kept to its end just now: it is ended or gone on with, from the text so far, as soon as the stores can be used again.
     Interrupted {
         generation_id: GenerationId,
         reason: String,
@@ -352,9 +353,10 @@ impl Follower {
         }
     }
 
+    /// Ends what this follower is told; not the answer, of which nobody knows here.
     fn break_off(&mut self, code: &str, message: &str) {
         self.state = State::Ending(Outcome {
-            status: Status::Interrupted,
+            status: Status::Running,
             usage: None,
             error: Some(jarvis_domain::GenerationError {
                 code: code.to_owned(),

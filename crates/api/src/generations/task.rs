@@ -440,8 +440,9 @@ async fn settle(
                 let error = store_error(&cause);
                 // Where others may take the answer over, they may also be the ones to end it.
                 if !app.is_shared() {
+                    // It has not ended for good: whoever has the stores next ends it, or goes on with it.
                     hand.show_end(Outcome {
-                        status: Status::Interrupted,
+                        status: Status::Running,
                         usage: None,
                         error: Some(error),
                     })

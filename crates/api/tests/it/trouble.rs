@@ -328,8 +328,8 @@ async fn an_answer_that_cannot_be_committed_is_kept_and_committed_later() {
     assert_eq!(text, "the text", "what is logged is shown");
     let end = end.unwrap();
     assert_eq!(
-        (end.name.as_str(), &end.data["reason"]),
-        ("interrupted", &json!("storage_failed"))
+        (end.name.as_str(), &end.data["reason"], &end.data["status"]),
+        ("interrupted", &json!("storage_failed"), &json!("running"))
     );
     let log = world
         .dir
