@@ -18,6 +18,7 @@ mod isolation;
 mod limits;
 mod panics;
 mod replay;
+mod reshard;
 mod restart;
 mod server;
 mod shared;

@@ -140,6 +140,21 @@ impl RedisCluster {
         self.launch(node);
     }
 
+    /// Moves all slots that a node has had from the start to another one, key by key, as an operator does who takes a node out.
+    /// From then on [`master_of`](Self::master_of) knows no better.
+    pub fn reshard(&self, from: usize, to: usize) {
+        let ids = [from, to].map(|node| self.command(node, &["CLUSTER", "MYID"]));
+        let entrance = format!("127.0.0.1:{}", self.port(to));
+        let mut client = self.home.command(program("redis-cli", "redis-tools"));
+        client
+            .env("REDISCLI_AUTH", Self::PASSWORD)
+            .args(["--cluster", "reshard", &entrance, "--cluster-yes"])
+            .args(["--cluster-from", &ids[0], "--cluster-to", &ids[1]])
+            .args(["--cluster-slots", &range(from).len().to_string()]);
+        run(&mut client);
+        self.wait_whole();
+    }
+
     /// Stops the clock for a node; its connections stay open.
     pub fn pause(&mut self, node: usize) {
         self.process(node).pause();
