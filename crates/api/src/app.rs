@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     pub(crate) sockets: AtomicUsize,
     has_account: AtomicBool,
+    /// It works beside others with whom it shares no answers.
+    crowded: AtomicBool,
 }
 
 impl Shared {
@@ -138,6 +140,23 @@ impl Shared {
     /// through.
     pub(crate) fn must_be_alone(&self) -> bool {
         self.db.is_shared() && !self.is_linked()
+    }
+
+    /// Whether others work on the database, seen just now. Who shares answers with them is not crowded.
+    pub(crate) fn note_others(&self, there: bool) {
+        let crowded = self.must_be_alone() && there;
+        if crowded && !self.crowded.swap(true, Ordering::AcqRel) {
+            tracing::error!("{}", ApiError::NotAlone);
+        }
+        if !crowded {
+            self.crowded.store(false, Ordering::Release);
+        }
+    }
+
+    /// What is wrong if it works beside others with whom it shares no answers.
+    pub(crate) fn crowd(&self) -> Option<String> {
+        let crowded = self.crowded.load(Ordering::Acquire);
+        crowded.then(|| ApiError::NotAlone.to_string())
     }
 
     /// Whether there may be other instances to talk to.
@@ -227,6 +246,7 @@ impl Api {
             stopping: CancellationToken::new(),
             sockets: AtomicUsize::new(0),
             has_account: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             options,
             db,
             answers,

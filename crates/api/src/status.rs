@@ -126,6 +126,9 @@ impl Status {
             let failure = (!trouble.is_empty()).then(|| trouble.join("; "));
             components.push(Component::of("redis".into(), failure));
         }
+        if let Some(crowd) = app.crowd() {
+            components.push(Component::of("instances".into(), Some(crowd)));
+        }
         for node in app.balancer.catalog().await.nodes {
             let waiting = || "not ready yet".to_owned();
             let failure = (!node.ready).then(|| node.error.unwrap_or_else(waiting));

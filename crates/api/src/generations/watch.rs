@@ -53,7 +53,6 @@ pub(crate) async fn keep(app: App) {
     // Someone who was asleep must not hurry to make good for it.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut strange = HashSet::new();
-    let mut crowded = false;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -63,10 +62,7 @@ pub(crate) async fn keep(app: App) {
         let asked = Instant::now();
         match app.db.look_around(app.instance, &app.rules).await {
             Ok(look) => {
-                if app.must_be_alone() && !look.others.is_empty() && !crowded {
-                    tracing::error!("{}", ApiError::NotAlone);
-                }
-                crowded = !look.others.is_empty();
+                app.note_others(!look.others.is_empty());
                 strange = mind_own(&app, &look, asked, &known, &strange);
                 for (id, epoch) in look.unowned {
                     take_over(&app, id, epoch);

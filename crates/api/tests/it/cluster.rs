@@ -97,6 +97,11 @@ impl Cluster {
         Self::empty(None).await
     }
 
+    /// Those that are added from now on share this one.
+    pub(crate) fn share(&mut self, redis: &RedisCluster) {
+        self.redis = Some(redis.nodes());
+    }
+
     async fn empty(redis: Option<Vec<String>>) -> Self {
         let database = Postgres::shared().create_database();
         Self {
