@@ -1,9 +1,12 @@
 """Started wrongly: one clear sentence that says what to do, exit code 1, nothing harmed."""
 
+import hashlib
 import shutil
 import socket
 import sqlite3
 import subprocess
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -275,6 +278,24 @@ def test_fetch_takes_nothing_twice(servers):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def older(path):
+    """Makes the database of the program before the newest migration; returns the newest version."""
+    files = sorted((Path(__file__).parents[2] / "crates/store/migrations").glob("*.sql"))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(
+            "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,"
+            " installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL,"
+            " checksum BLOB NOT NULL, execution_time BIGINT NOT NULL)"
+        )
+        for file in files[:-1]:
+            db.executescript(file.read_text())
+            row = (int(file.name[:4]), file.stem[5:], hashlib.sha384(file.read_bytes()).digest())
+            db.execute("INSERT INTO _sqlx_migrations VALUES (?, ?, CURRENT_TIMESTAMP, TRUE, ?, 0)", row)
+        db.commit()
+    return int(files[-1].name[:4])
+
+
 class TestDoctor:
     def test_all_is_well(self, servers):
         server = servers.start()
@@ -285,6 +306,22 @@ class TestDoctor:
         for looked_at in ("configuration", "processor", "public port", "admin port", "data directory", "disk space", "database"):
             assert f"{looked_at}:" in out, out
         assert "consistent" in out
+
+    def test_an_older_database_is_looked_at_and_left_as_it_is(self, servers):
+        server = servers.make(models=False)
+        server.data.mkdir(mode=0o700)
+        path = server.data / "jarvis.db"
+        known = older(path)
+        before = path.read_bytes()
+        doctor = ("doctor", "--data-dir", server.data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+        code, out, err = run(server.home, *doctor)
+        assert code == 0, out + err
+        assert f"schema version {known - 1}; the next start brings it to {known}" in out, out
+        assert path.read_bytes() == before
+        assert sorted(each.name for each in server.data.iterdir()) == ["jarvis.db", "lock"]
+        server.start()
+        server.stop()
+        assert f"consistent, schema version {known}\n" in run(server.home, *doctor)[1]
 
     def test_everything_wrong_is_said_at_once(self, servers):
         home = servers.home()

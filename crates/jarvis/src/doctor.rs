@@ -3,9 +3,11 @@
 use crate::{
     cli::{Flags as _, ServeArgs},
     commands, data_dir,
-    roles::{Role, backend, engine},
+    roles::{self, Role, backend, engine},
 };
 use anyhow::Result;
+use futures_util::future::join_all;
+use jarvis_balancer::Catalog;
 use jarvis_config::{ListenAddress, Loaded};
 use jarvis_store::{Db, DbOptions, SCHEMA_VERSION};
 use std::{fmt::Write as _, net::TcpListener, path::Path, process::ExitCode};
@@ -65,7 +67,51 @@ fn examine(loaded: &Loaded) -> Vec<(String, Finding)> {
     .map(|(name, finding)| (name.to_owned(), finding))
     .collect();
     findings.extend(commands::model::findings(loaded));
+    findings.extend(nodes(loaded));
     findings
+}
+
+/// Asks every model server that is named.
+fn nodes(loaded: &Loaded) -> Vec<(String, Finding)> {
+    let urls = &loaded.config.nodes.urls;
+    let asked = commands::runtime(1).map(|runtime| {
+        runtime.block_on(join_all(
+            urls.iter().map(|url| roles::nodes::look(loaded, url)),
+        ))
+    });
+    match asked {
+        Ok(seen) => urls
+            .iter()
+            .zip(seen)
+            .map(|(url, seen)| (format!("node {url}"), node(seen)))
+            .collect(),
+        Err(error) => vec![("nodes".into(), Finding::Wrong(format!("{error:#}")))],
+    }
+}
+
+fn node(seen: Result<Catalog>) -> Finding {
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(error) => return Finding::Wrong(format!("{error:#}")),
+    };
+    if seen.nodes.is_empty() {
+        return Finding::Wrong("the name has no addresses; correct it, or the name server".into());
+    }
+    let silent: Vec<_> = seen
+        .nodes
+        .iter()
+        .filter_map(|node| Some(format!("{} ({})", node.name, node.error.as_ref()?)))
+        .collect();
+    match seen.models.len() {
+        _ if !silent.is_empty() => Finding::Wrong(format!(
+            "no answer from {}; start it, or correct its address",
+            silent.join(", ")
+        )),
+        0 => {
+            Finding::Note("answers, but has no models; `ollama pull NAME` there brings one".into())
+        }
+        models => Finding::Fine(format!("answers, models: {models}")),
+    }
 }
 
 fn report(findings: &[(String, Finding)]) -> String {
@@ -133,65 +179,43 @@ fn space(path: &Path) -> Finding {
 }
 
 fn database(loaded: &Loaded) -> Finding {
-    match &loaded.config.store.url {
-        Some(url) => server(
-            &url.to_string(),
-            &backend::store(&loaded.config, &loaded.data_dir),
-        ),
-        None => file(&loaded.data_dir),
+    let options = backend::store(&loaded.config, &loaded.data_dir);
+    if let Some(url) = &loaded.config.store.url {
+        return look(&url.to_string(), "answers", &options);
     }
-}
-
-/// Asks a PostgreSQL what a start would change, and changes nothing.
-fn server(url: &str, options: &DbOptions) -> Finding {
-    let plan = commands::runtime(1).map(|runtime| runtime.block_on(Db::migration_plan(options)));
-    match plan {
-        Ok(Ok(plan)) => match plan.iter().filter(|step| !step.applied).count() {
-            0 => Finding::Fine(format!("{url} answers, schema version {SCHEMA_VERSION}")),
-            pending => Finding::Note(format!(
-                "{url} answers; the next start applies {pending} migrations (`jarvis migrate schema --plan` shows them)"
-            )),
-        },
-        Ok(Err(error)) => Finding::Wrong(format!("{url}: {:#}", anyhow::Error::new(error))),
-        Err(error) => Finding::Wrong(format!("{error:#}")),
-    }
-}
-
-/// Opens the database as a start would, and has it check itself.
-fn file(dir: &Path) -> Finding {
-    let path = backend::database(dir);
+    let path = backend::database(&loaded.data_dir);
     if !path.exists() {
         return Finding::Note("none yet; the first start makes it".into());
     }
-    let lock = match data_dir::DataDir::open(dir) {
-        Ok(lock) => lock,
-        Err(error) => return Finding::Note(format!("not looked at: {error:#}")),
-    };
-    let examination = async {
-        let db = Db::open(&DbOptions::file(&path)).await?;
-        let complaints = db.integrity().await;
-        db.close().await;
-        complaints
-    };
-    let outcome = commands::runtime(1).map(|runtime| runtime.block_on(examination));
-    drop(lock);
-    match outcome {
-        Ok(Ok(complaints)) if complaints.is_empty() => Finding::Fine(format!(
-            "{} is consistent, schema version {SCHEMA_VERSION}",
-            path.display()
-        )),
-        Ok(Ok(complaints)) => Finding::Wrong(format!(
-            "{} is damaged ({}); restore a backup, or move it away to begin anew",
-            path.display(),
-            complaints.join("; ")
-        )),
-        Ok(Err(error)) => Finding::Wrong(format!(
-            "{}: {:#}",
-            path.display(),
-            anyhow::Error::new(error)
-        )),
-        Err(error) => Finding::Wrong(format!("{error:#}")),
+    // Held, so that nobody begins to write meanwhile.
+    match data_dir::DataDir::open(&loaded.data_dir) {
+        Ok(_held) => look(&path.display().to_string(), "is consistent", &options),
+        Err(error) => Finding::Note(format!("not looked at: {error:#}")),
     }
+}
+
+/// Says how a database is and what a start would change in it, and changes nothing.
+fn look(name: &str, well: &str, options: &DbOptions) -> Finding {
+    let examined =
+        commands::runtime(1).and_then(|runtime| Ok(runtime.block_on(Db::examine(options))?));
+    let examined = match examined {
+        Ok(examined) => examined,
+        Err(error) => return Finding::Wrong(format!("{name}: {error:#}")),
+    };
+    if !examined.complaints.is_empty() {
+        return Finding::Wrong(format!(
+            "{name} is damaged ({}); restore a backup, or move it away to begin anew",
+            examined.complaints.join("; ")
+        ));
+    }
+    let (applied, pending): (Vec<_>, Vec<_>) = examined.plan.iter().partition(|step| step.applied);
+    let version = applied.last().map_or(0, |step| step.version);
+    if pending.is_empty() {
+        return Finding::Fine(format!("{name} {well}, schema version {version}"));
+    }
+    Finding::Note(format!(
+        "{name} {well}, schema version {version}; the next start brings it to {SCHEMA_VERSION} (`jarvis migrate schema --plan` shows how)"
+    ))
 }
 
 #[cfg(test)]

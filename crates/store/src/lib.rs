@@ -24,7 +24,7 @@ pub use jarvis_domain::Outcome;
 pub use limits::{Limiter, Rate};
 pub use shared::{Redis, RedisFault, RedisOpenError, RedisOptions};
 pub use sql::{
-    Begin, Begun, Checkpoint, Claimed, ConversationPatch, Db, DbOptions, Grant, Host, HostState,
-    Invite, Location, Look, MessageRow, NewUser, Owned, Parent, PlannedMigration, PostgresOptions,
-    Registered, RequestKey, Rotation, SCHEMA_VERSION, Start, Synchronous,
+    Begin, Begun, Checkpoint, Claimed, ConversationPatch, Db, DbOptions, Examined, Grant, Host,
+    HostState, Invite, Location, Look, MessageRow, NewUser, Owned, Parent, PlannedMigration,
+    PostgresOptions, Registered, RequestKey, Rotation, SCHEMA_VERSION, Start, Synchronous,
 };

@@ -5,18 +5,32 @@ use crate::site::App;
 use anyhow::{Context as _, Result};
 use jarvis_balancer::{Access, Options, Strategy};
 use jarvis_config::{Config, Secret};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 /// Starts the role: it is ready when every node has been looked at once, so that the first request finds them.
 pub(super) async fn start(context: &Context) -> Result<Running> {
     let config = &context.loaded.config;
-    let balancer = Nodes::new(&context.loaded, false)?.balance(context).await?;
+    let nodes = Nodes::new(&context.loaded, false)?;
+    let notes = if nodes.is_empty() {
+        vec![without_nodes(context.admin)]
+    } else {
+        Vec::new()
+    };
+    let balancer = nodes.balance(context).await?;
     let public = App::Balancer(balancer.public(access(config, false)?));
     balancer.catalog().await;
     Ok(Running {
         admin: balancer.admin_router(access(config, context.admin.ip().is_loopback())?),
+        notes,
         ..Running::new(public)
     })
+}
+
+fn without_nodes(admin: SocketAddr) -> String {
+    format!(
+        "It has no nodes yet, so it answers nothing: name them with --node http://host:11434 at the start, or add them now: \
+         POST {{\"url\": \"http://host:11434\"}} to http://{admin}/admin/nodes"
+    )
 }
 
 /// What the configuration says of balancing.

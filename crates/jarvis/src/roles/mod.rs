@@ -5,7 +5,7 @@ pub(crate) mod backend;
 mod balancer;
 pub(crate) mod engine;
 mod measuring;
-mod nodes;
+pub(crate) mod nodes;
 mod serve;
 mod web;
 

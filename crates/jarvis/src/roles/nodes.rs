@@ -2,14 +2,16 @@
 
 use super::{Context, balancer};
 use anyhow::{Context as _, Result, bail};
-use jarvis_balancer::{Balancer, NodeName, NodeSpec, Transport};
+use jarvis_balancer::{Balancer, Catalog, NodeName, NodeSpec, Options, Transport};
 use jarvis_config::Loaded;
 use std::num::NonZeroU32;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where an Ollama listens unless told otherwise.
 const LOCAL_OLLAMA: &str = "http://127.0.0.1:11434";
 
 /// Model servers to begin with.
+#[derive(Default)]
 pub(super) struct Nodes {
     pub(super) specs: Vec<NodeSpec>,
     names: Vec<NodeName>,
@@ -19,34 +21,44 @@ impl Nodes {
     /// Those that the configuration names and, with `discover`, the Ollama that may be on this machine.
     pub(super) fn new(loaded: &Loaded, discover: bool) -> Result<Self> {
         let section = &loaded.config.nodes;
-        let slots = loaded.config.balancer.slots.and_then(NonZeroU32::new);
-        let (mut specs, mut names) = (Vec::new(), Vec::new());
+        let slots = slots(loaded);
+        let mut nodes = Self::default();
         for url in &section.urls {
-            if url.starts_with(NodeName::SCHEME) {
-                names.push(NodeName::new(url, slots)?);
-                continue;
-            }
-            let transport = Transport::http(url)?;
-            specs.push(NodeSpec {
-                slots,
-                ..NodeSpec::new(transport.name(), transport)
-            });
+            nodes.add(url, slots)?;
         }
         let listed = |address: &str| section.urls.iter().any(|url| url.contains(address));
         if discover && section.discover && !listed("127.0.0.1:11434") && !listed("localhost:11434")
         {
-            specs.push(NodeSpec {
+            nodes.specs.push(NodeSpec {
                 slots,
                 optional: true,
                 ..NodeSpec::new("ollama", Transport::http(LOCAL_OLLAMA)?)
             });
         }
-        Ok(Self { specs, names })
+        Ok(nodes)
+    }
+
+    fn add(&mut self, url: &str, slots: Option<NonZeroU32>) -> Result<()> {
+        if url.starts_with(NodeName::SCHEME) {
+            self.names.push(NodeName::new(url, slots)?);
+            return Ok(());
+        }
+        let transport = Transport::http(url)?;
+        self.specs.push(NodeSpec {
+            slots,
+            ..NodeSpec::new(transport.name(), transport)
+        });
+        Ok(())
+    }
+
+    /// Whether there are none to begin with.
+    pub(super) fn is_empty(&self) -> bool {
+        self.specs.is_empty() && self.names.is_empty()
     }
 
     /// Fails where nothing could ever answer.
     pub(super) fn require_some(&self) -> Result<()> {
-        if self.specs.is_empty() && self.names.is_empty() {
+        if self.is_empty() {
             bail!("there is no model server to ask; name one with --node http://host:11434");
         }
         Ok(())
@@ -55,16 +67,43 @@ impl Nodes {
     /// Starts a balancer over them; the names have been looked up once when it is there.
     pub(super) async fn balance(self, context: &Context) -> Result<Balancer> {
         let lifecycle = &context.lifecycle;
-        let balancer = Balancer::start(
-            balancer::options(&context.loaded.config),
-            self.specs,
-            lifecycle.tasks(),
-            lifecycle.drained(),
-        )
-        .context("the file that balancer.trace names cannot be written")?;
+        let options = balancer::options(&context.loaded.config);
+        self.start(options, lifecycle.tasks(), lifecycle.drained())
+            .await
+    }
+
+    async fn start(
+        self,
+        options: Options,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Balancer> {
+        let balancer = Balancer::start(options, self.specs, tasks, stop)
+            .context("the file that balancer.trace names cannot be written")?;
         for name in self.names {
             balancer.follow(name).await;
         }
         Ok(balancer)
     }
+}
+
+fn slots(loaded: &Loaded) -> Option<NonZeroU32> {
+    loaded.config.balancer.slots.and_then(NonZeroU32::new)
+}
+
+/// Looks once at what the configuration names as `url`: a server, or a name of several.
+pub(crate) async fn look(loaded: &Loaded, url: &str) -> Result<Catalog> {
+    let mut nodes = Nodes::default();
+    nodes.add(url, slots(loaded))?;
+    let options = Options {
+        trace: None,
+        resume: false,
+        ..balancer::options(&loaded.config)
+    };
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let catalog = nodes.start(options, &tasks, &stop).await?.catalog().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(catalog)
 }

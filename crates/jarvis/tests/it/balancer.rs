@@ -65,6 +65,15 @@ fn pages_of_other_sites_do_not_reach_the_admin_listener() {
     let home = tempfile::tempdir().unwrap();
     let balancer = Process::start(home.path(), &["balancer"]);
     let ours = balancer.admin.to_string();
+    let note = balancer.line().unwrap();
+    assert!(
+        note.contains("no nodes yet") && note.contains("--node"),
+        "{note}"
+    );
+    assert!(
+        note.contains(&format!("http://{ours}/admin/nodes")),
+        "{note}"
+    );
     let state = |headers: &[(&str, &str)]| get_with(balancer.admin, "/admin/state", headers).0;
     assert_eq!(state(&[("Host", &ours)]), 200);
     assert_eq!(state(&[("Host", "evil.example")]), 421);

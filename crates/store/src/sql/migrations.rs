@@ -143,11 +143,14 @@ async fn check(conn: &mut Conn) -> Result<Applied, StoreError> {
     Ok(applied)
 }
 
+/// Whether the database has a table of this name.
+pub(super) async fn has_table(conn: &mut Conn, name: &str) -> Result<bool, StoreError> {
+    let there = conn.scalar("migrate", HAS_TABLE, args![name]).await?;
+    Ok(there > 0)
+}
+
 async fn applied(conn: &mut Conn) -> Result<Applied, StoreError> {
-    let there = conn
-        .scalar("migrate", HAS_TABLE, args!["_sqlx_migrations"])
-        .await?;
-    if there == 0 {
+    if !has_table(conn, "_sqlx_migrations").await? {
         return Ok(Applied::new());
     }
     let text = "SELECT version, checksum FROM _sqlx_migrations ORDER BY version";

@@ -91,6 +91,26 @@ impl Lock {
     }
 }
 
+/// What a look at a database finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// Every migration in order, and whether it has been applied.
+    pub plan: Vec<PlannedMigration>,
+    /// What SQLite's own check complains about; nothing when all is well. PostgreSQL has none to ask for.
+    pub complaints: Vec<String>,
+}
+
+/// Refuses a database that rows are still being moved into.
+async fn require_whole(conn: &mut Conn) -> Result<(), StoreError> {
+    let text = "SELECT source FROM moves";
+    match conn.fetch_optional("open", text, args![]).await? {
+        Some(row) => Err(StoreError::HalfMoved {
+            source_place: row.text("source")?,
+        }),
+        None => Ok(()),
+    }
+}
+
 impl Db {
     /// How long a standby may take to say whether it is up to date before the primary is asked.
     const STANDBY_PATIENCE: Duration = Duration::from_millis(200);
@@ -106,18 +126,8 @@ impl Db {
     /// being moved into it. Else [`StoreError::Unavailable`].
     pub async fn open(options: &DbOptions) -> Result<Self, StoreError> {
         let db = Self::open_unfinished(options).await?;
-        let text = "SELECT source FROM moves";
-        let row = db
-            .writer()
-            .await?
-            .fetch_optional("open", text, args![])
-            .await?;
-        match row {
-            Some(row) => Err(StoreError::HalfMoved {
-                source_place: row.text("source")?,
-            }),
-            None => Ok(db),
-        }
+        require_whole(&mut db.writer().await?).await?;
+        Ok(db)
     }
 
     /// As [`open`](Self::open), also where rows are still being moved in.
@@ -143,6 +153,39 @@ impl Db {
         drop(conn);
         db.close().await;
         plan
+    }
+
+    /// Looks at a database as it is, changes nothing, and has SQLite check its file. Nobody else may write to a file meanwhile.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) before anything is changed; also where rows are still being moved in.
+    pub async fn examine(options: &DbOptions) -> Result<Examined, StoreError> {
+        let db = match &options.location {
+            Location::File { path, .. } => {
+                let pools = sqlite::Pools::look(path, options.statement_deadline()).await?;
+                Self {
+                    engine: Engine::Sqlite(pools, Arc::default()),
+                    timing: Timing::new(options.slow),
+                }
+            }
+            Location::Postgres(_) => Self::connect(options).await?,
+        };
+        let examined = db.examined().await;
+        db.close().await;
+        examined
+    }
+
+    async fn examined(&self) -> Result<Examined, StoreError> {
+        let mut conn = self.reader().await?;
+        let plan = migrations::plan(Some(&mut conn)).await?;
+        if migrations::has_table(&mut conn, "moves").await? {
+            require_whole(&mut conn).await?;
+        }
+        drop(conn);
+        Ok(Examined {
+            plan,
+            complaints: self.integrity().await?,
+        })
     }
 
     async fn connect(options: &DbOptions) -> Result<Self, StoreError> {

@@ -52,6 +52,23 @@ impl Pools {
         Ok(Self { reader, writer })
     }
 
+    /// Opens the file to look at it: it is not written to. Nobody else may write to it meanwhile.
+    pub(super) async fn look(path: &Path, deadline: Duration) -> Result<Self, StoreError> {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            // What was written last lies in the log, unless its writer closed the file; then nothing has to be made beside it.
+            .immutable(!Path::new(&log).exists())
+            .disable_statement_logging();
+        let reader = pool(1, deadline).connect_with(connect).await?;
+        Ok(Self {
+            writer: reader.clone(),
+            reader,
+        })
+    }
+
     pub(super) async fn reader(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
         Ok(self.reader.acquire().await?)
     }

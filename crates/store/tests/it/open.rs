@@ -9,6 +9,7 @@ on_both![
     a_migration_of_another_text_is_refused,
     the_known_version_is_the_newest_migration,
     the_plan_says_what_is_missing_and_changes_nothing,
+    a_look_at_an_older_schema_leaves_it_as_it_is,
 ];
 
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (44, 'later', TRUE, '', 0)";
@@ -60,6 +61,21 @@ async fn the_known_version_is_the_newest_migration(store: Store) {
     store.open().await.close().await;
     let newest = store.sql("SELECT MAX(version) FROM _sqlx_migrations").await;
     assert_eq!(newest, SCHEMA_VERSION.to_string());
+}
+
+async fn a_look_at_an_older_schema_leaves_it_as_it_is(store: Store) {
+    store.open().await.close().await;
+    let undone =
+        "DELETE FROM _sqlx_migrations WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)";
+    store.sql(undone).await;
+    let count = "SELECT COUNT(*) FROM _sqlx_migrations";
+    let before = store.sql(count).await;
+    let examined = Db::examine(&store.options).await.unwrap();
+    let pending: Vec<_> = examined.plan.iter().filter(|step| !step.applied).collect();
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].version, SCHEMA_VERSION);
+    assert_eq!(examined.complaints, Vec::<String>::new());
+    assert_eq!(store.sql(count).await, before);
 }
 
 async fn the_plan_says_what_is_missing_and_changes_nothing(store: Store) {
