@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use http::StatusCode;
 use jarvis_protocol::ollama::SERVER_BUSY;
 
-use crate::gguf::GgufError;
+use crate::{catalog::DamagedManifest, gguf::GgufError};
 
 /// Everything that can go wrong in the engine, in words for the person who asked.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum EngineError {
         /// What there is.
         known: Vec<String>,
     },
+    /// There is something of that name, but nothing to load.
+    #[error(transparent)]
+    DamagedManifest(#[from] DamagedManifest),
     /// The model cannot do this.
     #[error("\"{model}\" does not support {what}")]
     NotSupported {
@@ -51,13 +54,12 @@ pub enum EngineError {
         actual: String,
     },
     /// A model file is missing, cut off or of another kind.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     BadModelFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: GgufError,
+        /// What is wrong with it. Not named as a source: the sentence has it already.
+        cause: GgufError,
     },
     /// The model is valid as far as could be seen but could not be loaded.
     #[error("could not load model '{model}': {reason}")]
@@ -71,13 +73,12 @@ pub enum EngineError {
     #[error("chat template: {0}")]
     Template(String),
     /// A file could not be read or written.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was being done, with the path.
         what: String,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
+        /// The system's reason. Not named as a source: the sentence has it already.
+        cause: std::io::Error,
     },
     /// An embedded model could not be fetched.
     #[error("{0}")]
@@ -90,7 +91,7 @@ pub enum EngineError {
 impl EngineError {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |cause| Self::Io { what, cause }
     }
 
     /// The HTTP status Ollama uses for this.
@@ -104,12 +105,14 @@ impl EngineError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ModelNotFound { .. } | Self::BlobNotFound(_) => StatusCode::NOT_FOUND,
             Self::Busy | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::StorageFull => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
-            Self::Load { .. } | Self::Io { .. } | Self::Fetch(_) | Self::Internal(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Load { .. }
+            | Self::DamagedManifest(_)
+            | Self::Io { .. }
+            | Self::Fetch(_)
+            | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

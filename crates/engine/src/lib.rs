@@ -26,7 +26,7 @@ use std::sync::Arc;
 use jarvis_protocol::ollama::Options;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use catalog::{Catalog, Import, Kind, Manifest, ModelName};
+pub use catalog::{Catalog, DamagedManifest, Import, Kind, Manifest, ModelName, Removed, Survey};
 pub use cpu::missing_features;
 pub use error::EngineError;
 pub use gguf::{Gguf, GgufError};
@@ -79,6 +79,8 @@ impl Engine {
             )));
         }
         let catalog = Arc::new(Catalog::open(&options.models_dir, options.clock.clone())?);
+        // The log tells of those that are damaged.
+        catalog.list()?;
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let engine = Self(Arc::new(Inner {
             embedders: Embedders::new(

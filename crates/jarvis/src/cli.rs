@@ -206,6 +206,7 @@ pub(crate) enum ModelCommand {
         args: ModelArgs,
     },
     /// Remove a model from the data directory.
+    #[command(visible_alias = "rm")]
     Remove {
         /// Its name, as `jarvis model list` shows it.
         name: String,

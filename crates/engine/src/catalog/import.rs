@@ -258,9 +258,9 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), EngineEr
 fn check(path: &Path) -> Result<Gguf, EngineError> {
     Gguf::open(path)
         .and_then(|gguf| gguf.check_vocabulary().map(|()| gguf))
-        .map_err(|source| EngineError::BadModelFile {
+        .map_err(|cause| EngineError::BadModelFile {
             path: path.to_owned(),
-            source,
+            cause,
         })
 }
 

@@ -1,3 +1,6 @@
+use std::path::Path;
+
+use super::ModelName;
 use jarvis_protocol::ollama::ModelDetails;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -50,6 +53,30 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Why it cannot be what lies at `path`, if it cannot.
+    pub(super) fn check(&self, path: &Path) -> Result<(), String> {
+        let is_digest = |text: &String| {
+            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if let Some(wrong) = std::iter::once(&self.digest)
+            .chain(&self.tokenizer)
+            .find(|text| !is_digest(text))
+        {
+            return Err(format!("{wrong:?} is no SHA-256"));
+        }
+        let own = ModelName::parse(&self.name).map_err(|error| error.to_string())?;
+        if path
+            .file_name()
+            .is_some_and(|file| file != own.file_name().as_str())
+        {
+            return Err(format!(
+                "it describes {own}, whose file is {}",
+                own.file_name()
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether it can do something, by Ollama's word for it.
     pub fn can(&self, capability: &str) -> bool {
         self.capabilities.iter().any(|known| known == capability)

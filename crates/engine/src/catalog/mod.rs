@@ -4,6 +4,7 @@
 //! all of a model or nothing of it. The directory is the truth; nothing is cached, so several processes may
 //! share it.
 
+mod damaged;
 mod import;
 mod manifest;
 mod name;
@@ -17,6 +18,7 @@ use std::{
 
 use jarvis_domain::Clock;
 
+pub use damaged::DamagedManifest;
 pub use import::Import;
 pub use manifest::{Kind, Manifest};
 pub use name::ModelName;
@@ -30,6 +32,36 @@ pub struct Catalog {
     clock: Clock,
     /// One change at a time within this process.
     change: Mutex<()>,
+    /// Damaged manifests that the log has told of.
+    told: Mutex<Vec<DamagedManifest>>,
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survey {
+    /// Every model, by name.
+    pub models: Vec<Manifest>,
+    /// What should be models too, by name.
+    pub damaged: Vec<DamagedManifest>,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Removed {
+    /// A model, with the weights that no other has.
+    Model(Manifest),
+    /// A damaged manifest alone: nobody can tell which weights were its own.
+    Damaged(DamagedManifest),
+}
+
+impl Removed {
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Model(manifest) => &manifest.name,
+            Self::Damaged(damaged) => &damaged.name,
+        }
+    }
 }
 
 impl Catalog {
@@ -44,13 +76,19 @@ impl Catalog {
             fs::create_dir_all(&path)
                 .map_err(EngineError::io(format!("creating {}", path.display())))?;
         }
-        let catalog = Self {
-            root,
-            clock,
-            change: Mutex::new(()),
-        };
+        let catalog = Self::at(root, clock);
         catalog.sweep();
         Ok(catalog)
+    }
+
+    /// The store as it is, for looking at: nothing is made and nothing swept.
+    pub fn at(root: impl Into<PathBuf>, clock: Clock) -> Self {
+        Self {
+            root: root.into(),
+            clock,
+            change: Mutex::new(()),
+            told: Mutex::default(),
+        }
     }
 
     /// Removes what a process left half written when it died. What another writes at present is younger.
@@ -106,20 +144,28 @@ impl Catalog {
         self.root.join("manifests").join(name.file_name())
     }
 
-    /// Every model, by name. A manifest that cannot be read is left out and logged.
+    /// Every model, by name. Damaged manifests are left out; the log tells of each once.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Manifest>, EngineError> {
-        self.read_all().map(|(models, _)| models)
+        let Survey { models, damaged } = self.survey()?;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for new in damaged.iter().filter(|each| !told.contains(each)) {
+            tracing::warn!("{new}");
+        }
+        *told = damaged;
+        Ok(models)
     }
 
-    /// Every model that can be read, and whether these are all.
-    fn read_all(&self) -> Result<(Vec<Manifest>, bool), EngineError> {
-        let mut whole = true;
+    /// Every model and every damaged manifest.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn survey(&self) -> Result<Survey, EngineError> {
         let path = self.root.join("manifests");
         let reading = || EngineError::io(format!("reading {}", path.display()));
-        let mut models = Vec::new();
+        let (mut models, mut damaged) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&path).map_err(reading())? {
             let path = entry.map_err(reading())?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
@@ -128,20 +174,18 @@ impl Catalog {
             match read_manifest(&path) {
                 Ok(Some(manifest)) => models.push(manifest),
                 Ok(None) => {}
-                Err(error) => {
-                    whole = false;
-                    tracing::warn!(%error, "model left out");
-                }
+                Err(error) => damaged.push(error),
             }
         }
-        models.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok((models, whole))
+        models.sort_by(|a: &Manifest, b| a.name.cmp(&b.name));
+        damaged.sort_by(|a: &DamagedManifest, b| a.name.cmp(&b.name));
+        Ok(Survey { models, damaged })
     }
 
     /// One model.
     ///
     /// # Errors
-    /// [`EngineError::ModelNotFound`] names those that exist.
+    /// [`EngineError::ModelNotFound`] names those that exist; [`EngineError::DamagedManifest`].
     pub fn get(&self, name: &str) -> Result<Manifest, EngineError> {
         let parsed = ModelName::parse(name)?;
         match read_manifest(&self.manifest_path(&parsed))? {
@@ -183,28 +227,37 @@ impl Catalog {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes a model, and its weights if no other name has them. A manifest that cannot be read could have any.
+    /// Removes a model, and its weights if no other name has them; or a damaged manifest, which could have any.
     ///
     /// # Errors
     /// No such model, or the store cannot be written.
-    pub fn delete(&self, name: &str) -> Result<Manifest, EngineError> {
+    pub fn delete(&self, name: &str) -> Result<Removed, EngineError> {
         let _one = self.lock();
-        let manifest = self.get(name)?;
-        let path = self.manifest_path(&ModelName::parse(name)?);
-        fs::remove_file(&path).map_err(EngineError::io(format!("deleting {}", path.display())))?;
-        let (left, whole) = self.read_all()?;
+        let manifest = match self.get(name) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                // Of a file that no model could have, the name is the file's.
+                let mut damaged = self.survey()?.damaged.into_iter();
+                let damaged = match error {
+                    EngineError::DamagedManifest(damaged) => damaged,
+                    other => damaged.find(|each| each.name == name).ok_or(other)?,
+                };
+                remove_file(&damaged.path)?;
+                return Ok(Removed::Damaged(damaged));
+            }
+        };
+        remove_file(&self.manifest_path(&ModelName::parse(name)?))?;
+        let left = self.survey()?;
         for digest in std::iter::once(&manifest.digest).chain(&manifest.tokenizer) {
-            let used = !whole
-                || left.iter().any(|other| {
-                    other.digest == *digest || other.tokenizer.as_ref() == Some(digest)
-                });
-            if !used {
-                let path = self.blob_path(digest);
-                fs::remove_file(&path)
-                    .map_err(EngineError::io(format!("deleting {}", path.display())))?;
+            let used = left
+                .models
+                .iter()
+                .any(|other| other.digest == *digest || other.tokenizer.as_ref() == Some(digest));
+            if !used && left.damaged.is_empty() {
+                remove_file(&self.blob_path(digest))?;
             }
         }
-        Ok(manifest)
+        Ok(Removed::Model(manifest))
     }
 
     /// Writes a manifest; its blobs must be there already.
@@ -228,14 +281,19 @@ impl Catalog {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Option<Manifest>, EngineError> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            EngineError::Internal(format!("manifest {}: {error}", path.display()))
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(EngineError::io(format!("reading {}", path.display()))(
-            error,
-        )),
-    }
+fn remove_file(path: &Path) -> Result<(), EngineError> {
+    fs::remove_file(path).map_err(EngineError::io(format!("deleting {}", path.display())))
+}
+
+fn read_manifest(path: &Path) -> Result<Option<Manifest>, DamagedManifest> {
+    let damaged = |reason: String| DamagedManifest::new(path, reason);
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(damaged(error.to_string())),
+    };
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    manifest.check(path).map_err(damaged)?;
+    Ok(Some(manifest))
 }

@@ -9,6 +9,9 @@ pub struct ModelName(String);
 /// Of the name and of its manifest's file name, bytes.
 const LONGEST: usize = 200;
 
+/// What the names of manifests end in.
+const ENDING: &str = ".json";
+
 impl ModelName {
     /// Reads a name; `:latest` is implied.
     ///
@@ -49,6 +52,15 @@ impl ModelName {
         &self.0
     }
 
+    /// The name whose manifest's file name is this, without its ending.
+    pub(super) fn of_file(stem: &str) -> Option<Self> {
+        let name = Self::parse(&stem.replace("%3a", ":").replace("%2f", "/")).ok()?;
+        name.file_name()
+            .strip_suffix(ENDING)
+            .is_some_and(|same| same == stem)
+            .then_some(name)
+    }
+
     /// The file name of its manifest: what is not a letter, digit, `.`, `_` or `-` is percent-encoded.
     pub(super) fn file_name(&self) -> String {
         let mut out = String::with_capacity(self.0.len() + 8);
@@ -59,7 +71,7 @@ impl ModelName {
                 let _ = write!(out, "%{byte:02x}");
             }
         }
-        out.push_str(".json");
+        out.push_str(ENDING);
         out
     }
 }
@@ -88,6 +100,11 @@ mod tests {
             ModelName::parse("u/m:t").unwrap().file_name(),
             "u%2fm%3at.json"
         );
+        let name = ModelName::of_file("u%2fm%3at").unwrap();
+        assert_eq!(name.as_str(), "u/m:t");
+        for other in ["odd", "u%2Fm%3at", "a b", ""] {
+            assert_eq!(ModelName::of_file(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -203,7 +203,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, OllamaError> {
     let request: DeleteRequest = body::json(body, inner.options.max_body).await?;
     let catalog = Arc::clone(&inner.catalog);
-    let manifest = blocking(move || catalog.delete(&request.model)).await?;
-    inner.forget(&manifest.name);
+    let removed = blocking(move || catalog.delete(&request.model)).await?;
+    inner.forget(removed.name());
     Ok(StatusCode::OK)
 }

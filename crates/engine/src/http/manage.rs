@@ -109,9 +109,9 @@ fn describe(catalog: &Catalog, manifest: Manifest) -> Result<ShowResponse, Engin
     let (mut model_info, own_template) = match manifest.kind {
         Kind::Bert => (Map::new(), None),
         Kind::Gguf => {
-            let gguf = Gguf::open(&path).map_err(|source| EngineError::BadModelFile {
+            let gguf = Gguf::open(&path).map_err(|cause| EngineError::BadModelFile {
                 path: path.clone(),
-                source,
+                cause,
             })?;
             let template = gguf.text("tokenizer.chat_template").map(ToOwned::to_owned);
             let mut metadata = gguf.metadata;

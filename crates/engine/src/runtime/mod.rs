@@ -204,7 +204,7 @@ fn load_model(backend: &LlamaBackend, path: &Path) -> Result<LlamaModel, EngineE
     if !path.exists() {
         return Err(EngineError::Io {
             what: format!("opening {}", path.display()),
-            source: std::io::ErrorKind::NotFound.into(),
+            cause: std::io::ErrorKind::NotFound.into(),
         });
     }
     LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).map_err(|error| {

@@ -372,3 +372,62 @@ async fn weights_that_an_unreadable_model_may_have_stay() {
         .unwrap_err();
     assert!(error.to_string().contains("no regular file"), "{error}");
 }
+
+/// Replaces a file: the common store has a link to it.
+fn replace(path: &std::path::Path, text: &str) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_named_beside_the_whole_ones_and_can_be_removed() {
+    let store = own_store();
+    let catalog = catalog(store.path());
+    let manifests = store.path().join("manifests");
+    let file = manifests.join("smollm2%3a135m.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    catalog.copy(CHAT, "second").unwrap();
+    for (harmed, reason) in [
+        (&whole[..whole.len() / 2], "EOF"),
+        ("", "EOF"),
+        ("[]", "invalid length"),
+        (&whole.replace("b179", "B179"), "no SHA-256"),
+        (&whole.replace("135m", "136m"), "it describes smollm2:136m"),
+    ] {
+        replace(&file, harmed);
+        let survey = catalog.survey().unwrap();
+        let [damaged] = &survey.damaged[..] else {
+            panic!("{survey:?}")
+        };
+        assert_eq!((damaged.name.as_str(), &damaged.path), (CHAT, &file));
+        assert!(damaged.reason.contains(reason), "{damaged}");
+    }
+    std::fs::write(manifests.join("odd name.json"), "{").unwrap();
+
+    let server = own_server(&store);
+    let tags = server.get("/api/tags").await;
+    let names: Vec<_> = tags["models"].as_array().unwrap().iter().collect();
+    assert_eq!(names.len(), 2, "the whole ones are listed still: {tags}");
+    let (status, error) = server.call("/api/show", &json!({"model": CHAT})).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let said = error["error"].as_str().unwrap();
+    assert!(
+        said.contains(file.to_str().unwrap()) && said.contains("jarvis model remove smollm2:135m"),
+        "{said}"
+    );
+    for name in [CHAT, "odd name"] {
+        let body = json!({"model": name}).to_string();
+        let response = server.send("DELETE", "/api/delete", body).await;
+        assert_eq!(response.status(), StatusCode::OK, "{name}");
+    }
+    assert_eq!(catalog.survey().unwrap().damaged, []);
+    let (status, _) = server.call("/api/show", &json!({"model": CHAT})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (_, answer) = server
+        .call(
+            "/api/chat",
+            &json!({"model": "second", "messages": user("Hi"), "stream": false, "options": {"num_predict": 2}}),
+        )
+        .await;
+    assert_eq!(answer["done"], true, "its weights have stayed: {answer}");
+}

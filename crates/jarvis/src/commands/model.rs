@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use jarvis_config::Loaded;
 use jarvis_domain::Clock;
 use jarvis_engine::{
-    Catalog, Import, Manifest,
+    Catalog, Import, Manifest, Removed, Survey,
     embedded::{self, Progress},
 };
 use sha2::{Digest as _, Sha256};
@@ -69,8 +69,8 @@ fn space_hint(dir: &Path) -> String {
 }
 
 fn list(loaded: &Loaded) -> Result<ExitCode> {
-    let models = open(loaded)?.list()?;
-    if models.is_empty() {
+    let Survey { models, damaged } = open(loaded)?.survey()?;
+    if models.is_empty() && damaged.is_empty() {
         return print(&format!(
             "No models in {}. `jarvis model fetch` fetches the embedded ones.\n",
             models_dir(loaded).display()
@@ -92,6 +92,9 @@ fn list(loaded: &Loaded) -> Result<ExitCode> {
             model.capabilities.join(", "),
         );
     }
+    for each in damaged {
+        let _ = writeln!(text, "{each}");
+    }
     print(&text)
 }
 
@@ -106,8 +109,13 @@ fn add(loaded: &Loaded, file: &Path, name: &str) -> Result<ExitCode> {
 }
 
 fn remove(loaded: &Loaded, name: &str) -> Result<ExitCode> {
-    let model = open(loaded)?.delete(name)?;
-    print(&format!("Removed {}.\n", model.name))
+    print(&match open(loaded)?.delete(name)? {
+        Removed::Model(model) => format!("Removed {}.\n", model.name),
+        Removed::Damaged(damaged) => format!(
+            "Removed {}, which was damaged. Which weights were its own cannot be told: they stay, and are found again when the model is added or fetched again.\n",
+            damaged.name
+        ),
+    })
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -120,14 +128,24 @@ pub(crate) fn findings(loaded: &Loaded) -> Vec<(String, Finding)> {
     if !dir.join("manifests").is_dir() {
         return vec![("models".into(), none())];
     }
-    match Catalog::open(&dir, Clock::System).and_then(|catalog| Ok((catalog.list()?, catalog))) {
-        Ok((models, _)) if models.is_empty() => vec![("models".into(), none())],
-        Ok((models, catalog)) => models
-            .iter()
-            .map(|model| (format!("model {}", model.name), examine(&catalog, model)))
-            .collect(),
-        Err(error) => vec![("models".into(), Finding::Wrong(error.to_string()))],
+    let catalog = Catalog::at(&dir, Clock::System);
+    let Survey { models, damaged } = match catalog.survey() {
+        Ok(survey) => survey,
+        Err(error) => return vec![("models".into(), Finding::Wrong(error.to_string()))],
+    };
+    if models.is_empty() && damaged.is_empty() {
+        return vec![("models".into(), none())];
     }
+    let whole = models
+        .iter()
+        .map(|model| (format!("model {}", model.name), examine(&catalog, model)));
+    let damaged = damaged.iter().map(|each| {
+        (
+            format!("model {}", each.name),
+            Finding::Wrong(each.to_string()),
+        )
+    });
+    whole.chain(damaged).collect()
 }
 
 fn none() -> Finding {

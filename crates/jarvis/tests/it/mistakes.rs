@@ -1,6 +1,6 @@
 //! Started wrongly: one clear sentence on standard error, no panic, an exit code that is not zero.
 
-use crate::process::run;
+use crate::process::{Process, run};
 use std::{fs, net::TcpListener};
 
 /// Runs it and gives what it says, having checked that it says it decently.
@@ -114,4 +114,73 @@ fn files_that_are_no_models() {
         let left = fs::read_dir(home.path().join("data/models").join(part)).unwrap();
         assert_eq!(left.count(), 0, "{part}");
     }
+}
+
+#[test]
+fn doctor_asks_the_nodes_it_is_told_of() {
+    let home = tempfile::tempdir().unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let engine = Process::start(home.path(), &["engine"]);
+    let answering = format!("http://{}", engine.public);
+    // A port that no program is given.
+    let nowhere = "http://127.0.0.1:1";
+    let nodes = ["doctor", "--node", &answering, "--node", nowhere];
+    let (status, stdout, _) = run(home.path(), &[&nodes[..], &free].concat());
+    assert_eq!(status.code(), Some(1), "{stdout}");
+    let line = |start: String| {
+        stdout
+            .lines()
+            .find(|line| line.starts_with(&start))
+            .unwrap()
+    };
+    let said = line(format!(
+        "WRONG  node {nowhere}: no answer from 127.0.0.1:1 ("
+    ));
+    assert!(said.contains("Connection refused"), "{said}");
+    line(format!(
+        "note   node {answering}: answers, but has no models"
+    ));
+    assert!(engine.stop().success());
+}
+
+#[test]
+fn a_file_that_is_no_model_is_told_once_why() {
+    let home = tempfile::tempdir().unwrap();
+    let add = ["model", "add", "missing.gguf", "--name", "new"];
+    let said = refused(home.path(), &add);
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    fs::write(home.path().join("text.gguf"), "hello").unwrap();
+    let add = ["model", "add", "text.gguf", "--name", "new"];
+    let said = refused(home.path(), &add);
+    assert_eq!(said.matches("not a GGUF file").count(), 1, "{said}");
+}
+
+#[test]
+fn a_damaged_manifest_is_reported_and_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let manifests = home.path().join(".local/share/jarvis/models/manifests");
+    fs::create_dir_all(&manifests).unwrap();
+    let file = manifests.join("mine%3a1.json");
+    fs::write(&file, "{\"name\": \"mine:1\"").unwrap();
+    let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let (status, stdout, _) = run(home.path(), &[&["doctor"], &free[..]].concat());
+    assert_eq!(status.code(), Some(1));
+    let wrong = stdout
+        .lines()
+        .find(|line| line.starts_with("WRONG"))
+        .unwrap();
+    let (status, listed, _) = run(home.path(), &["model", "list"]);
+    assert!(status.success());
+    for said in [wrong, &listed] {
+        assert!(said.contains(file.to_str().unwrap()), "{said}");
+        assert!(said.contains("EOF while parsing"), "{said}");
+        assert!(said.contains("`jarvis model remove mine:1`"), "{said}");
+    }
+    let (status, removed, stderr) = run(home.path(), &["model", "rm", "mine:1"]);
+    assert!(status.success(), "{stderr}");
+    assert!(
+        removed.starts_with("Removed mine:1, which was damaged."),
+        "{removed}"
+    );
+    assert!(!file.exists());
 }
