@@ -243,7 +243,8 @@ def test_a_second_signal_ends_what_the_first_waits_for(servers):
         wait_for(lambda: refuses(server.public) and refuses(server.admin), "the stop to begin")
         assert server.process.poll() is None
         server.signal(signal.SIGTERM)
-        server.wait(patience=20)
+        assert server.wait(patience=20) == 1
+    assert "jarvis: stopped at once by a second signal (SIGTERM)" in server.stderr()
     assert any("second signal" in event["fields"]["message"] for event in server.events())
 
 

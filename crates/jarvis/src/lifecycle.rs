@@ -84,7 +84,7 @@ impl Lifecycle {
     /// Runs `drain`, then waits for all tasks; cut short by a second signal or after `limit`.
     ///
     /// # Errors
-    /// The failure that began the stop, if one did, or that not everything ended in time.
+    /// The failure that began the stop, if one did, or that it was cut short.
     pub(crate) async fn finish<F>(
         self,
         signals: &mut Signals,
@@ -101,12 +101,12 @@ impl Lifecycle {
             self.tasks.wait().await;
         };
         let cut = tokio::select! {
-            () = orderly => None,
-            name = signals.next() => Some(format!("second signal ({name})")),
-            () = tokio::time::sleep(limit) => Some(format!("not everything ended within {} s", limit.as_secs())),
+            () = orderly => Ok(()),
+            name = signals.next() => Err(anyhow!("stopped at once by a second signal ({name}); what still ran was dropped")),
+            () = tokio::time::sleep(limit) => Err(anyhow!("not everything ended within {} s (server.shutdown_seconds); what still ran was dropped", limit.as_secs())),
         };
-        if let Some(reason) = &cut {
-            tracing::warn!("{reason}; stopping at once");
+        if let Err(reason) = &cut {
+            tracing::warn!("{reason}");
             self.drained.cancel();
             self.hard.cancel();
             // What obeys the hard token ends here; the runtime drops the rest.
@@ -117,7 +117,7 @@ impl Lifecycle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        failure.map_or(Ok(()), Err)
+        failure.map_or(cut, Err)
     }
 }
 
@@ -185,10 +185,11 @@ mod tests {
         });
         lifecycle.soft().cancel();
         let waiting = lifecycle.clone();
-        waiting
+        let outcome = waiting
             .finish(&mut signals, Duration::from_secs(10), async {})
-            .await
-            .unwrap();
+            .await;
+        let said = outcome.unwrap_err().to_string();
+        assert!(said.contains("within 10 s"), "{said}");
         assert!(lifecycle.hard().is_cancelled());
         assert!(lifecycle.tasks.is_empty());
     }
