@@ -48,8 +48,8 @@ pub struct Survey {
 /// What was removed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Removed {
-    /// A model, with the weights that no other has.
-    Model(Manifest),
+    /// The model of this name, with the weights that no other has.
+    Model(String),
     /// A damaged manifest alone: nobody can tell which weights were its own.
     Damaged(DamagedManifest),
 }
@@ -58,7 +58,7 @@ impl Removed {
     /// The model's name.
     pub fn name(&self) -> &str {
         match self {
-            Self::Model(manifest) => &manifest.name,
+            Self::Model(name) => name,
             Self::Damaged(damaged) => &damaged.name,
         }
     }
@@ -257,7 +257,7 @@ impl Catalog {
                 remove_file(&self.blob_path(digest))?;
             }
         }
-        Ok(Removed::Model(manifest))
+        Ok(Removed::Model(manifest.name))
     }
 
     /// Writes a manifest; its blobs must be there already.

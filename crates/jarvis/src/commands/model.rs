@@ -110,7 +110,7 @@ fn add(loaded: &Loaded, file: &Path, name: &str) -> Result<ExitCode> {
 
 fn remove(loaded: &Loaded, name: &str) -> Result<ExitCode> {
     print(&match open(loaded)?.delete(name)? {
-        Removed::Model(model) => format!("Removed {}.\n", model.name),
+        Removed::Model(name) => format!("Removed {name}.\n"),
         Removed::Damaged(damaged) => format!(
             "Removed {}, which was damaged. Which weights were its own cannot be told: they stay, and are found again when the model is added or fetched again.\n",
             damaged.name

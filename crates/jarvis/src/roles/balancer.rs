@@ -11,7 +11,7 @@ use std::{net::SocketAddr, time::Duration};
 pub(super) async fn start(context: &Context) -> Result<Running> {
     let config = &context.loaded.config;
     let nodes = Nodes::new(&context.loaded, false)?;
-    let notes = if nodes.is_empty() {
+    let lines = if nodes.is_empty() {
         vec![without_nodes(context.admin)]
     } else {
         Vec::new()
@@ -21,7 +21,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     balancer.catalog().await;
     Ok(Running {
         admin: balancer.admin_router(access(config, context.admin.ip().is_loopback())?),
-        notes,
+        notes: lines,
         ..Running::new(public)
     })
 }
