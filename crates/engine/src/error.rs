@@ -36,6 +36,16 @@ pub enum EngineError {
         /// `chat`, `generate`, `embeddings`, `image input`.
         what: &'static str,
     },
+    /// The model cannot do what a field asks for.
+    #[error("\"{model}\" does not support {what}{}", asked_by(.what, .field))]
+    FieldNotSupported {
+        /// Its name.
+        model: String,
+        /// `tools`, `thinking`, `logprobs`, …
+        what: &'static str,
+        /// The field of the request.
+        field: &'static str,
+    },
     /// Every place in the queue is taken.
     #[error("{}", SERVER_BUSY)]
     Busy,
@@ -99,6 +109,7 @@ impl EngineError {
         match self {
             Self::BadRequest(_)
             | Self::NotSupported { .. }
+            | Self::FieldNotSupported { .. }
             | Self::DigestMismatch { .. }
             | Self::BadModelFile { .. }
             | Self::Template(_) => StatusCode::BAD_REQUEST,
@@ -114,6 +125,15 @@ impl EngineError {
             | Self::Fetch(_)
             | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+/// Names the field, unless the words have it already.
+fn asked_by(what: &str, field: &str) -> String {
+    if what == field {
+        String::new()
+    } else {
+        format!(" (`{field}`)")
     }
 }
 

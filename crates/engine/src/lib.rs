@@ -105,8 +105,8 @@ impl Engine {
         };
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn(async move {
-            let call = Call {
-                model: model.clone(),
+            let call = |manifest| Call {
+                manifest,
                 input: None,
                 options: Options::default(),
                 format: None,
@@ -115,7 +115,8 @@ impl Engine {
                 report_tokens: false,
             };
             let closing = inner.closing.clone();
-            let loaded = closing.run_until_cancelled(inner.start(call)).await;
+            let loading = async { inner.start(call(inner.manifest(&model).await?)).await };
+            let loaded = closing.run_until_cancelled(loading).await;
             if let Some(Err(error)) = loaded {
                 tracing::warn!(model, %error, "the default model could not be loaded");
             }

@@ -14,7 +14,6 @@ use llama_cpp_2::{
     token::LlamaToken,
     vocab::{LlamaVocab, VocabType},
 };
-use serde_json::Value;
 
 use crate::{error::EngineError, template::ChatTemplate};
 
@@ -33,7 +32,6 @@ pub(crate) enum Input {
     Chat {
         context: Vec<i32>,
         messages: Vec<Message>,
-        tools: Vec<Value>,
         think: Option<bool>,
     },
     /// Text without a template, after the tokens of an earlier call.
@@ -95,7 +93,6 @@ pub(crate) fn build(
         Input::Chat {
             context,
             mut messages,
-            tools,
             think,
         } => {
             let opening = match messages.last() {
@@ -106,7 +103,7 @@ pub(crate) fn build(
             };
             let mut tokens = known(&vocab, &context)?;
             let render = |messages: &[Message]| {
-                let text = template.render(messages, &tools, think)?;
+                let text = template.render(messages, think)?;
                 Ok(tokenize(&vocab, &text, context.is_empty()))
             };
             tokens.extend(fit(&vocab, messages, room.prompt, render)?);

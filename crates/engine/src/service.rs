@@ -26,7 +26,7 @@ use crate::{
 /// A request in no dialect.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub model: String,
+    pub manifest: Manifest,
     /// `None`: only load the model (or unload it, with `keep_alive` 0).
     pub input: Option<Input>,
     pub options: Options,
@@ -128,7 +128,7 @@ impl Inner {
     /// Everything that can be said before the first piece.
     pub(crate) async fn start(&self, call: Call) -> Result<Started, EngineError> {
         let arrived = Instant::now();
-        let manifest = self.manifest(&call.model).await?;
+        let manifest = call.manifest;
         let options = merged(&manifest, call.options)?;
         let sampling = SamplingParams::new(&options)?;
         let window = window(&options, self.options.num_ctx)?;
@@ -244,6 +244,15 @@ impl Inner {
             .await
             .map_err(|error| EngineError::Internal(error.to_string()))?
     }
+}
+
+/// Refuses options that no request could be computed with.
+///
+/// # Errors
+/// Which value it is, and what it should be.
+pub(crate) fn check(options: &Options) -> Result<(), EngineError> {
+    window(options, 0)?;
+    SamplingParams::new(options).map(drop)
 }
 
 fn window(options: &Options, default: usize) -> Result<usize, EngineError> {

@@ -70,14 +70,8 @@ impl ChatTemplate {
     pub(crate) fn render(
         &self,
         messages: &[Message],
-        tools: &[serde_json::Value],
         think: Option<bool>,
     ) -> Result<String, EngineError> {
-        let tools = if tools.is_empty() {
-            Value::UNDEFINED
-        } else {
-            Value::from(Serde(tools))
-        };
         let think = think.map_or(Value::UNDEFINED, Value::from);
         self.environment
             .get_template("chat")
@@ -86,7 +80,6 @@ impl ChatTemplate {
                 let written = template.render_captured_to(
                     context! {
                         messages => Value::from(Serde(messages)),
-                        tools => tools,
                         enable_thinking => think,
                         add_generation_prompt => true,
                         bos_token => self.bos.as_str(),
@@ -156,7 +149,7 @@ mod tests {
 
     fn render(source: Option<&str>, messages: &[Message]) -> Result<String, EngineError> {
         let clock = Clock::manual(Timestamp::from_micros(1_795_343_265_000_000));
-        ChatTemplate::new(source, "<s>".into(), "</s>".into(), clock)?.render(messages, &[], None)
+        ChatTemplate::new(source, "<s>".into(), "</s>".into(), clock)?.render(messages, None)
     }
 
     #[test]

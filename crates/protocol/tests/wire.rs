@@ -20,6 +20,7 @@ fn a_chat_request_with_everything() {
     assert_eq!(request.options.num_predict, Some(128));
     assert_eq!(request.options.stop, ["END"]);
     assert_eq!(request.options.other["mirostat"], 1);
+    assert_eq!(request.other["unknown"], 1);
     assert_eq!(request.format, Some(Format::Json));
     assert_eq!(
         request.keep_alive,

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use jarvis_protocol::ollama::Message;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,8 @@ pub struct Import {
     pub parameters: Map<String, Value>,
     /// The licence's name or text.
     pub license: String,
+    /// Turns that every conversation starts with.
+    pub messages: Vec<Message>,
     /// A small model that only shows that everything works.
     pub demonstration: bool,
 }
@@ -85,6 +88,7 @@ impl Catalog {
             template: import.template,
             system: import.system,
             parameters: import.parameters,
+            messages: import.messages,
             license: if import.license.is_empty() {
                 gguf.text("general.license").unwrap_or_default().to_owned()
             } else {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::ModelName;
-use jarvis_protocol::ollama::ModelDetails;
+use jarvis_protocol::ollama::{Message, ModelDetails};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -44,6 +44,9 @@ pub struct Manifest {
     /// Default options.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Map<String, Value>,
+    /// Turns that every conversation starts with, after the system message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
     /// The licence's name or text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub license: String,

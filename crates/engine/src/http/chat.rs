@@ -12,11 +12,13 @@ use jarvis_protocol::{
     ResponseExtension,
     ollama::{ChatRequest, ChatResponse, DoneReason, Message, Metrics, Role},
 };
+use serde_json::Value;
 
 use super::{
     State, body,
     reply::OllamaError,
     stream::{self, Dialect},
+    wishes,
 };
 use crate::{
     Inner,
@@ -48,6 +50,8 @@ pub(super) async fn chat(
 }
 
 async fn call(inner: &Inner, request: ChatRequest) -> Result<Call, EngineError> {
+    let manifest = inner.manifest(&request.model).await?;
+    wishes::of_chat(&request)?;
     let extension = request.jarvis.unwrap_or_default();
     let mut messages = request.messages;
     let input = if messages.is_empty() {
@@ -59,18 +63,16 @@ async fn call(inner: &Inner, request: ChatRequest) -> Result<Call, EngineError> 
                 what: "image input",
             });
         }
-        let manifest = inner.manifest(&request.model).await?;
         can_chat(&manifest)?;
-        with_system(&mut messages, manifest.system);
+        begin(&mut messages, manifest.system.clone(), &manifest.messages);
         Some(Input::Chat {
             context: Vec::new(),
             messages,
-            tools: request.tools,
-            think: request.think.as_ref().map(|think| *think != false),
+            think: request.think.as_ref().and_then(Value::as_bool),
         })
     };
     Ok(Call {
-        model: request.model,
+        manifest,
         input,
         options: request.options,
         format: request.format,
@@ -91,14 +93,20 @@ pub(super) fn can_chat(manifest: &Manifest) -> Result<(), EngineError> {
     })
 }
 
-/// Puts the model's own system message first, if the conversation has none.
-pub(super) fn with_system(messages: &mut Vec<Message>, system: Option<String>) {
+/// Puts first what the model begins every conversation with: its system message, if the conversation has none, and its own
+/// turns.
+pub(super) fn begin(messages: &mut Vec<Message>, system: Option<String>, turns: &[Message]) {
     let has_one = messages
         .first()
         .is_some_and(|message| message.role == Role::System);
     if let (false, Some(system)) = (has_one, system) {
         messages.insert(0, Message::new(Role::System, system));
     }
+    let systems = messages
+        .iter()
+        .take_while(|message| message.role == Role::System)
+        .count();
+    messages.splice(systems..systems, turns.iter().cloned());
 }
 
 /// Writes this request's records.

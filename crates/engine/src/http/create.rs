@@ -11,13 +11,16 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-use jarvis_protocol::ollama::{CopyRequest, CreateProgress, CreateRequest, DeleteRequest, Options};
+use jarvis_protocol::ollama::{
+    CopyRequest, CreateProgress, CreateRequest, DeleteRequest, Options, Role,
+};
 use serde_json::Value;
 
-use super::{State, body, manage::blocking, modelfile, reply::OllamaError, stream::line};
+use super::{State, body, manage::blocking, modelfile, reply::OllamaError, stream::line, wishes};
 use crate::{
     catalog::{Catalog, Import, ModelName},
     error::EngineError,
+    service,
     template::ChatTemplate,
 };
 
@@ -35,6 +38,7 @@ pub(super) async fn create(
     let request: CreateRequest = body::json(body, inner.options.max_body).await?;
     let streamed = request.stream.unwrap_or(true);
     let name = ModelName::parse(&request.model)?;
+    wishes::of_create(&request)?;
     let (source, import) = plan(request)?;
     check(&import, &inner.options.clock)?;
     let catalog = Arc::clone(&inner.catalog);
@@ -69,6 +73,8 @@ fn plan(request: CreateRequest) -> Result<(Source, Import), EngineError> {
         template: request.template,
         system: request.system,
         parameters: request.parameters,
+        license: request.license.join("\n"),
+        messages: request.messages,
         ..Import::default()
     };
     let mut from = request.from;
@@ -77,7 +83,12 @@ fn plan(request: CreateRequest) -> Result<(Source, Import), EngineError> {
         from = from.or(parsed.from);
         import.template = import.template.or(parsed.template);
         import.system = import.system.or(parsed.system);
-        import.license = parsed.license;
+        if import.license.is_empty() {
+            import.license = parsed.license.join("\n");
+        }
+        if import.messages.is_empty() {
+            import.messages = parsed.messages;
+        }
         for (name, value) in parsed.parameters {
             import.parameters.entry(name).or_insert(value);
         }
@@ -96,16 +107,28 @@ fn plan(request: CreateRequest) -> Result<(Source, Import), EngineError> {
     Ok((source, import))
 }
 
-/// Refuses a template or parameters that would only fail at the first request.
+/// Refuses a template, parameters or messages that would only fail at the first request.
 fn check(import: &Import, clock: &jarvis_domain::Clock) -> Result<(), EngineError> {
     if let Some(template) = &import.template {
         ChatTemplate::new(Some(template), String::new(), String::new(), clock.clone()).map_err(
             |error| EngineError::BadRequest(format!("{error}; templates are written in Jinja")),
         )?;
     }
-    serde_json::from_value::<Options>(Value::Object(import.parameters.clone()))
-        .map(drop)
-        .map_err(|error| EngineError::BadRequest(format!("parameters: {error}")))
+    for message in &import.messages {
+        let role = message.role.as_str();
+        if !matches!(message.role, Role::System | Role::User | Role::Assistant) {
+            return Err(EngineError::BadRequest(format!(
+                "messages: role {role:?}: expected \"system\", \"user\" or \"assistant\""
+            )));
+        }
+        if !message.images.is_empty() || !message.tool_calls.is_empty() {
+            return Err(EngineError::BadRequest(
+                "messages: expected text alone, no images or tool calls".to_owned(),
+            ));
+        }
+    }
+    let options: Options = body::value("parameters", Value::Object(import.parameters.clone()))?;
+    service::check(&options)
 }
 
 fn make(
@@ -127,6 +150,9 @@ fn make(
                 manifest.parameters.extend(import.parameters);
                 if !import.license.is_empty() {
                     manifest.license = import.license;
+                }
+                if !import.messages.is_empty() {
+                    manifest.messages = import.messages;
                 }
             })
         }

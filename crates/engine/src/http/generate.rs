@@ -12,11 +12,14 @@ use jarvis_protocol::{
     ResponseExtension,
     ollama::{DoneReason, GenerateRequest, GenerateResponse, Message, Metrics, Role},
 };
+use serde_json::Value;
 
 use super::{
     State, body,
+    chat::begin,
     reply::OllamaError,
     stream::{self, Dialect},
+    wishes,
 };
 use crate::{
     Inner,
@@ -54,17 +57,13 @@ pub(super) async fn generate(
 }
 
 async fn call(inner: &Inner, request: GenerateRequest) -> Result<Call, EngineError> {
-    let refuse = |what| {
-        Err(EngineError::NotSupported {
-            model: request.model.clone(),
-            what,
-        })
-    };
+    let manifest = inner.manifest(&request.model).await?;
+    wishes::of_generate(&request)?;
     if !request.images.is_empty() {
-        return refuse("image input");
-    }
-    if !request.suffix.is_empty() {
-        return refuse("insert");
+        return Err(EngineError::NotSupported {
+            model: request.model,
+            what: "image input",
+        });
     }
     if request
         .template
@@ -85,21 +84,23 @@ async fn call(inner: &Inner, request: GenerateRequest) -> Result<Call, EngineErr
             context: request.context,
         })
     } else {
-        let system = match request.system {
-            Some(system) => Some(system),
-            None => inner.manifest(&request.model).await?.system,
+        let system = request.system.or_else(|| manifest.system.clone());
+        // An earlier call has put the model's turns into its context.
+        let turns: &[Message] = if request.context.is_empty() {
+            &manifest.messages
+        } else {
+            &[]
         };
         let mut messages = vec![Message::new(Role::User, request.prompt)];
-        super::chat::with_system(&mut messages, system.filter(|text| !text.is_empty()));
+        begin(&mut messages, system.filter(|text| !text.is_empty()), turns);
         Some(Input::Chat {
             context: request.context,
             messages,
-            tools: Vec::new(),
-            think: request.think.as_ref().map(|think| *think != false),
+            think: request.think.as_ref().and_then(Value::as_bool),
         })
     };
     Ok(Call {
-        model: request.model,
+        manifest,
         input,
         options: request.options,
         format: request.format,

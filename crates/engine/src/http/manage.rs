@@ -136,6 +136,7 @@ fn describe(catalog: &Catalog, manifest: Manifest) -> Result<ShowResponse, Engin
         system: manifest.system.clone().unwrap_or_default(),
         details: manifest.details,
         model_info,
+        messages: manifest.messages,
         capabilities: manifest.capabilities,
         modified_at: manifest.modified_at,
     })
@@ -164,6 +165,13 @@ fn modelfile(manifest: &Manifest, path: &str, template: &str) -> String {
     }
     for line in parameters(&manifest.parameters) {
         let _ = writeln!(text, "PARAMETER {line}");
+    }
+    for message in &manifest.messages {
+        let (role, content) = (message.role.as_str(), &message.content);
+        let _ = writeln!(text, "MESSAGE {role} \"\"\"{content}\"\"\"");
+    }
+    if !manifest.license.is_empty() {
+        let _ = writeln!(text, "LICENSE \"\"\"{}\"\"\"", manifest.license);
     }
     text
 }

@@ -10,6 +10,7 @@ mod modelfile;
 mod openai;
 mod reply;
 mod stream;
+mod wishes;
 
 use std::sync::Arc;
 

@@ -36,7 +36,12 @@ impl From<EngineError> for OpenAiError {
 
 impl IntoResponse for OpenAiError {
     fn into_response(self) -> Response {
-        let body = openai::ErrorEnvelope::for_status(self.0.status().as_u16(), self.0.to_string());
+        let mut body =
+            openai::ErrorEnvelope::for_status(self.0.status().as_u16(), self.0.to_string());
+        if let EngineError::FieldNotSupported { field, .. } = &self.0 {
+            body.error.param = Some((*field).to_owned());
+            body.error.code = Some("unsupported_parameter".to_owned());
+        }
         with_status(&self.0, Json(body))
     }
 }

@@ -188,6 +188,63 @@ async fn a_gguf_on_disk_becomes_a_model() {
 }
 
 #[tokio::test]
+async fn a_model_keeps_its_licence_and_its_first_turns() {
+    let store = own_store();
+    let server = own_server(&store);
+    let turns = json!([
+        {"role": "user", "content": "Remember: the password is \"swordfish\"."},
+        {"role": "assistant", "content": "I will\nremember."},
+    ]);
+    let request = json!({"model": "keeper", "from": CHAT, "system": "Be brief.", "messages": turns,
+        "license": ["MIT", "and more"], "parameters": {"temperature": 0, "num_predict": 2}, "stream": false});
+    let (status, body) = server.call("/api/create", &request).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (_, shown) = server.call("/api/show", &json!({"model": "keeper"})).await;
+    assert_eq!(shown["license"], "MIT\nand more");
+    assert_eq!(shown["messages"], turns);
+    // What is shown makes the same model again.
+    let again = json!({"model": "again", "modelfile": shown["modelfile"], "stream": false});
+    let (status, body) = server.call("/api/create", &again).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (_, second) = server.call("/api/show", &json!({"model": "again"})).await;
+    for field in ["license", "messages", "system", "template", "parameters"] {
+        assert_eq!(second[field], shown[field], "{field}");
+    }
+
+    let count = async |path: &str, body: Value| {
+        let (status, answer) = server.call(path, &body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["prompt_eval_count"].as_u64().unwrap()
+    };
+    let options = json!({"temperature": 0, "num_predict": 2});
+    let spelled = json!([{"role": "system", "content": "Be brief."}, turns[0], turns[1], {"role": "user", "content": "Hi"}]);
+    let whole = count(
+        "/api/chat",
+        json!({"model": CHAT, "messages": spelled, "options": options, "stream": false}),
+    )
+    .await;
+    let own = count(
+        "/api/chat",
+        json!({"model": "keeper", "messages": user("Hi"), "stream": false}),
+    )
+    .await;
+    assert_eq!(own, whole);
+    let own = count(
+        "/api/generate",
+        json!({"model": "keeper", "prompt": "Hi", "stream": false}),
+    )
+    .await;
+    assert_eq!(own, whole);
+    let (_, answer) = server
+        .call(
+            "/v1/chat/completions",
+            &json!({"model": "keeper", "messages": user("Hi")}),
+        )
+        .await;
+    assert_eq!(answer["usage"]["prompt_tokens"], whole, "{answer}");
+}
+
+#[tokio::test]
 async fn an_uploaded_blob_becomes_a_model() {
     let store = tempfile::tempdir().unwrap();
     let server = own_server(&store);
@@ -266,7 +323,35 @@ async fn files_that_are_no_models_are_refused_with_their_reason() {
         ),
         (
             json!({"model": "bad", "from": CHAT, "parameters": {"top_k": "many"}}),
-            "parameters",
+            "parameters.top_k: ",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "parameters": {"temperature": "hot"}}),
+            "parameters.temperature: invalid type: string \"hot\"",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "parameters": {"temperature": -1}}),
+            "invalid temperature -1",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "parameters": {"num_ctx": -5}}),
+            "invalid num_ctx -5",
+        ),
+        (
+            json!({"model": "bad", "modelfile": format!("FROM {CHAT}\nPARAMETER temperature hot")}),
+            "parameters.temperature: ",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "adapters": {"a": format!("sha256:{}", "0".repeat(64))}}),
+            "does not support adapters",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "quantize": "q4_0"}),
+            "does not support quantization",
+        ),
+        (
+            json!({"model": "bad", "from": CHAT, "messages": [{"role": "tool", "content": "x"}]}),
+            "messages: role \"tool\"",
         ),
         (
             json!({"model": "bad", "files": {"a": "sha256:12"}}),

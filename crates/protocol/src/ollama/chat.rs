@@ -1,12 +1,15 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{DoneReason, Format, KeepAlive, Metrics, Options, format};
 use crate::{RequestExtension, ResponseExtension, de::null_default};
 
 /// Who speaks. Ollama takes any string; the known ones have names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(
+    rename_all = "snake_case",
+    expecting = "expected a role, for example \"user\""
+)]
 pub enum Role {
     /// The rules of the conversation.
     System,
@@ -121,6 +124,9 @@ pub struct ChatRequest {
     /// Jarvis's own extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jarvis: Option<RequestExtension>,
+    /// Fields Jarvis does not read itself.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// One record of the answer to [`ChatRequest`]; the only one when `stream` is `false`.

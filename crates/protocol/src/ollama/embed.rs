@@ -5,7 +5,7 @@ use crate::de::null_default;
 
 /// One text or several.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum EmbedInput {
     /// One text.
     One(String),

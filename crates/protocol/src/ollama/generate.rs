@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{DoneReason, Format, KeepAlive, Metrics, Options, format};
 use crate::de::null_default;
@@ -74,6 +74,9 @@ pub struct GenerateRequest {
     /// Jarvis's own extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jarvis: Option<RequestExtension>,
+    /// Fields Jarvis does not read itself.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// One record of the answer to [`GenerateRequest`]; the only one when `stream` is `false`.

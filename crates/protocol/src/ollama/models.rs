@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Message;
-use crate::de::null_default;
+use crate::de::{null_default, one_or_many};
 
 /// What a model is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +151,13 @@ pub struct ShowResponse {
     /// `completion`, `embedding`, …
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// Messages every conversation starts with.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_default"
+    )]
+    pub messages: Vec<Message>,
     /// RFC 3339.
     #[serde(default)]
     pub modified_at: String,
@@ -188,6 +195,13 @@ pub struct CreateRequest {
         deserialize_with = "null_default"
     )]
     pub parameters: Map<String, Value>,
+    /// Texts of licences, or their names.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "one_or_many"
+    )]
+    pub license: Vec<String>,
     /// Messages every conversation starts with.
     #[serde(
         default,
@@ -198,6 +212,9 @@ pub struct CreateRequest {
     /// Absent means `true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
+    /// Fields Jarvis does not read itself.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// One record of the answer to [`CreateRequest`].
@@ -245,7 +262,7 @@ pub struct VersionResponse {
 /// A model's name under `model` or, in older clients, under `name`; Ollama's own client sends both, one of them empty.
 mod either_name {
     use crate::de::null_default;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
     #[derive(Serialize, Deserialize)]
     struct Spellings {
@@ -256,7 +273,8 @@ mod either_name {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-        let Spellings { model, name } = Spellings::deserialize(from)?;
+        let Spellings { model, name } = Spellings::deserialize(from)
+            .map_err(|error| D::Error::custom(format!("model: {error}")))?;
         Ok(if model.is_empty() { name } else { model })
     }
 

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{StreamOptions, Usage};
 use crate::{
@@ -9,7 +9,10 @@ use crate::{
 
 /// Content of a message: text, or parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a string or a list of parts, each with a `type`"
+)]
 pub enum Content {
     /// Text.
     Text(String),
@@ -154,6 +157,9 @@ pub struct ChatRequest {
     /// Jarvis's own wishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jarvis: Option<RequestExtension>,
+    /// Fields Jarvis does not read itself.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// The whole answer.

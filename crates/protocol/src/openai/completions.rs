@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{StreamOptions, Usage};
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 
 /// The prompt: one text, or a list of which Jarvis takes exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Prompt {
     /// One text.
     One(String),
@@ -71,6 +72,9 @@ pub struct CompletionRequest {
     /// Jarvis's own wishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jarvis: Option<RequestExtension>,
+    /// Fields Jarvis does not read itself.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 /// The whole answer, or one event of a stream (the shape is the same).

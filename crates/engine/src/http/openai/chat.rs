@@ -14,14 +14,16 @@ use jarvis_protocol::{
     },
 };
 
-use super::{Sampling, done, event, failure, finish_reason, id, one_answer, told};
+use super::{Sampling, done, event, failure, finish_reason, id, told};
 use crate::{
+    catalog::Manifest,
     error::EngineError,
     http::{
         State, body,
-        chat::{can_chat, with_system},
+        chat::{begin, can_chat},
         reply::OpenAiError,
         stream::{self, Dialect},
+        wishes,
     },
     prompt::Input,
     service::{Answer, Call, Piece, Started},
@@ -32,8 +34,8 @@ pub(super) async fn chat(
     body: Body,
 ) -> Result<Response, OpenAiError> {
     let request: ChatRequest = body::json(body, inner.options.max_body).await?;
-    one_answer(request.n)?;
     let manifest = inner.manifest(&request.model).await?;
+    wishes::of_openai_chat(&request)?;
     let streamed = request.stream;
     let mut writer = Writer {
         id: id("chatcmpl"),
@@ -46,7 +48,7 @@ pub(super) async fn chat(
         begun: false,
     };
     can_chat(&manifest)?;
-    let call = call(request, manifest.system)?;
+    let call = call(request, manifest)?;
     match inner.start(call).await? {
         Started::Idle(..) => {
             Err(EngineError::BadRequest("messages must not be empty".to_owned()).into())
@@ -56,7 +58,7 @@ pub(super) async fn chat(
     }
 }
 
-fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineError> {
+fn call(request: ChatRequest, manifest: Manifest) -> Result<Call, EngineError> {
     if request.messages.is_empty() {
         return Err(EngineError::BadRequest(
             "messages must not be empty".to_owned(),
@@ -74,7 +76,7 @@ fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineErro
     for message in request.messages {
         messages.push(converted(&request.model, message)?);
     }
-    with_system(&mut messages, system);
+    begin(&mut messages, manifest.system.clone(), &manifest.messages);
     let options = Sampling {
         temperature: request.temperature,
         top_p: request.top_p,
@@ -85,11 +87,10 @@ fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineErro
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
     };
     Ok(Call {
-        model: request.model,
+        manifest,
         input: Some(Input::Chat {
             context: Vec::new(),
             messages,
-            tools: request.tools,
             think: None,
         }),
         options: options.into_options(),
@@ -101,12 +102,19 @@ fn call(request: ChatRequest, system: Option<String>) -> Result<Call, EngineErro
 }
 
 fn converted(model: &str, message: ChatMessage) -> Result<Message, EngineError> {
-    if let Content::Parts(parts) = &message.content
-        && parts.iter().any(|part| part.image_url.is_some())
-    {
-        return Err(EngineError::NotSupported {
-            model: model.to_owned(),
-            what: "image input",
+    let parts = match &message.content {
+        Content::Text(_) => &[][..],
+        Content::Parts(parts) => parts,
+    };
+    if let Some(part) = parts.iter().find(|part| part.kind != "text") {
+        return Err(match part.kind.as_str() {
+            "image_url" => EngineError::NotSupported {
+                model: model.to_owned(),
+                what: "image input",
+            },
+            kind => EngineError::BadRequest(format!(
+                "messages: a part of type {kind:?} cannot be read, only \"text\""
+            )),
         });
     }
     let role = match message.role.as_str() {

@@ -8,13 +8,14 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use jarvis_protocol::openai::{Completion, CompletionChoice, CompletionRequest, Prompt, Usage};
 
-use super::{Sampling, done, event, failure, finish_reason, id, one_answer, told};
+use super::{Sampling, done, event, failure, finish_reason, id, told};
 use crate::{
     error::EngineError,
     http::{
         State, body,
         reply::OpenAiError,
         stream::{self, Dialect},
+        wishes,
     },
     prompt::Input,
     service::{Answer, Call, End, Piece, Started},
@@ -28,8 +29,8 @@ pub(super) async fn completions(
     body: Body,
 ) -> Result<Response, OpenAiError> {
     let request: CompletionRequest = body::json(body, inner.options.max_body).await?;
-    one_answer(request.n)?;
     let manifest = inner.manifest(&request.model).await?;
+    wishes::of_openai_completion(&request)?;
     let prompt = match request.prompt {
         Prompt::One(text) => text,
         Prompt::Many(texts) => only(texts)?,
@@ -55,7 +56,7 @@ pub(super) async fn completions(
         max_tokens: Some(request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
     };
     let call = Call {
-        model: request.model,
+        manifest,
         input: Some(Input::Raw {
             text: prompt,
             context: Vec::new(),

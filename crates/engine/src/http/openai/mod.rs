@@ -104,13 +104,3 @@ impl Sampling {
         }
     }
 }
-
-/// Only one answer at a time is made.
-fn one_answer(n: Option<u32>) -> Result<(), EngineError> {
-    match n {
-        None | Some(1) => Ok(()),
-        Some(n) => Err(EngineError::BadRequest(format!(
-            "n = {n} is not supported: ask once for each answer"
-        ))),
-    }
-}
