@@ -92,6 +92,7 @@ fn is_open(answer: &Response<Body>) -> bool {
         && answer.status() == StatusCode::OK
         && !headers.contains_key(header::CONTENT_LENGTH)
         && !headers.contains_key(header::TRANSFER_ENCODING)
+        && !headers.contains_key(header::TRAILER)
         && stays(headers)
 }
 
@@ -365,6 +366,7 @@ mod tests {
         for (name, value) in [
             (header::CONTENT_LENGTH, "7"),
             (header::TRANSFER_ENCODING, "chunked"),
+            (header::TRAILER, "x-behind"),
             (header::CONNECTION, "close"),
         ] {
             let mut answer = Response::new(unknown());

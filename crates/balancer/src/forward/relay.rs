@@ -47,6 +47,8 @@ pub(crate) struct Relay {
     before: u64,
     counted: u64,
     tried: Vec<u64>,
+    /// How often it went on elsewhere.
+    resumed: u32,
     /// The last of them.
     node: Option<Arc<Node>>,
     silence: Silence,
@@ -86,6 +88,7 @@ impl Relay {
             shared: Arc::clone(shared),
             ask: Arc::clone(ask),
             tried: vec![lease.node.id],
+            resumed: 0,
             node: Some(Arc::clone(&lease.node)),
             state: State::Reading(Box::new(Reading {
                 lease,
@@ -112,6 +115,7 @@ impl Relay {
             shared: Arc::clone(shared),
             ask: Arc::clone(ask),
             tried: Vec::new(),
+            resumed: 0,
             node: None,
             state: State::Done,
             before: transcript.tokens_used(),
@@ -135,6 +139,11 @@ impl Relay {
     /// The name of the node that answers, or was the last to.
     pub(crate) fn node(&self) -> &str {
         self.node.as_ref().map_or("", |node| &node.name)
+    }
+
+    /// How often it went on elsewhere so far.
+    pub(crate) fn resumed(&self) -> u32 {
+        self.resumed
     }
 
     fn adopt(&mut self, went_on: WentOn) {
@@ -332,6 +341,7 @@ impl Body for Relay {
                     match went_on {
                         Ok(went_on) => {
                             this.transcript = Some(transcript);
+                            this.resumed += 1;
                             this.adopt(went_on);
                         }
                         Err(why) => {

@@ -15,6 +15,17 @@ const REASON: HeaderName = HeaderName::from_static("x-jarvis-reason");
 /// How long the request waited for a slot, seconds.
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-jarvis-queue-wait");
 
+/// In what follows the body, for who takes it: how often the answer went on on another node.
+pub(super) const RESUMED: HeaderName = HeaderName::from_static("x-jarvis-resumed");
+
+/// Whether a client takes what follows a body: else nothing is announced.
+pub(super) fn takes_trailers(given: &HeaderMap) -> bool {
+    let taken = given.get_all(header::TE).into_iter();
+    let taken = taken.filter_map(|value| value.to_str().ok());
+    let mut codings = taken.flat_map(|value| value.split(','));
+    codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
 /// Whether a header is not for the node: of the client's connection, our own, or about what we change.
 fn stays(name: &HeaderName) -> bool {
     matches!(

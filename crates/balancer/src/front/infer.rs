@@ -20,7 +20,7 @@ use crate::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{Method, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
@@ -55,6 +55,7 @@ where
     let path: Box<str> = path_and_query(&parts.uri).into();
     let caller = front.access.caller(&parts.headers, peer);
     let headers = headers::to_node(&front.access, &parts.headers);
+    let trailers = headers::takes_trailers(&parts.headers);
     // Ollama's dialect has no room for it.
     let tells =
         queued::are_wanted(&parts.headers) && dialect.is_some_and(|dialect| !dialect.is_ollama());
@@ -77,9 +78,10 @@ where
         if ask.unloads {
             return Box::pin(unload::everywhere(&front, &call))
                 .await
-                .map(respond);
+                .map(|answered| respond(answered, trailers));
         }
-        forwarded(&front, &call, None).await.map(respond)
+        let answered = forwarded(&front, &call, None).await;
+        answered.map(|answered| respond(answered, trailers))
     };
     let refused = |refusal: Refusal| refusal.of(route).into_response();
     answered.map(move |answered| answered.unwrap_or_else(refused))
@@ -115,7 +117,8 @@ pub(super) async fn forwarded(
     }
 }
 
-pub(super) fn respond((answer, dialect): (Answer, Option<Dialect>)) -> Response {
+/// `trailers`: the client takes what follows a body.
+pub(super) fn respond((answer, dialect): (Answer, Option<Dialect>), trailers: bool) -> Response {
     let Answer {
         mut head,
         body,
@@ -127,7 +130,17 @@ pub(super) fn respond((answer, dialect): (Answer, Option<Dialect>)) -> Response 
     head.headers.remove(header::CONTENT_LENGTH);
     let body = match (body, dialect) {
         (AnswerBody::Whole(bytes), _) => Body::from(bytes),
-        (AnswerBody::Stream(relay), Some(dialect)) => Body::new(Told { relay, dialect }),
+        (AnswerBody::Stream(relay), Some(dialect)) => {
+            if trailers {
+                let announced = HeaderValue::from_name(headers::RESUMED);
+                head.headers.insert(header::TRAILER, announced);
+            }
+            Body::new(Told {
+                relay,
+                dialect,
+                trailers,
+            })
+        }
         (AnswerBody::Stream(_), None) => Body::empty(),
         (AnswerBody::Plain(plain), _) => Body::new(plain),
     };
@@ -138,6 +151,8 @@ pub(super) fn respond((answer, dialect): (Answer, Option<Dialect>)) -> Response 
 struct Told {
     relay: Box<Relay>,
     dialect: Dialect,
+    /// It is still to be said behind the body how often it went on elsewhere.
+    trailers: bool,
 }
 
 impl HttpBody for Told {
@@ -150,6 +165,11 @@ impl HttpBody for Told {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let dialect = self.dialect;
         let frame = ready!(Pin::new(&mut *self.relay).poll_frame(context));
+        if frame.is_none() && std::mem::take(&mut self.trailers) {
+            let resumed = (headers::RESUMED, self.relay.resumed().into());
+            let trailers = HeaderMap::from_iter([resumed]);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
         Poll::Ready(frame.map(|frame| {
             Ok(frame.unwrap_or_else(|error| {
                 tracing::warn!("{error}: {}", error.source);
@@ -159,7 +179,7 @@ impl HttpBody for Told {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.relay.is_end_stream()
+        !self.trailers && self.relay.is_end_stream()
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn answer(front: Front, asked: Asked) -> Result<Response, Refus
         forwarded(&front, &call, Some(&places)).await
     });
     match waiting.news().await {
-        News::Answer(answer) => answer.map(respond),
+        News::Answer(answer) => answer.map(|answered| respond(answered, false)),
         News::Place(place) => Ok(queued(place, waiting)),
     }
 }
@@ -97,7 +97,9 @@ fn begun(forwarded: Forwarded) -> Body {
         }
         answer => {
             let server = answer.server.as_ref().map(signed).unwrap_or_default();
-            let body = respond((answer, dialect)).into_body().into_data_stream();
+            let body = respond((answer, dialect), false)
+                .into_body()
+                .into_data_stream();
             Body::from_stream(stream::iter([Ok(server)]).chain(body))
         }
     }

@@ -743,3 +743,39 @@ async fn a_client_that_reads_nothing_holds_back_its_node_and_nobody_else() {
     served.until_idle().await;
     assert!(flood.ended.load(SeqCst) >= 1);
 }
+
+/// The head of an answer that goes on elsewhere is sent by then: who takes trailers is told behind the body.
+#[tokio::test]
+async fn who_takes_trailers_is_told_how_often_an_answer_went_on() {
+    let te: &[(&str, &str)] = &[("te", "deflate, trailers")];
+    for dialect in ALL {
+        for (cuts, taken) in [(0, te), (2, te), (2, &[])] {
+            let mut nodes = Vec::new();
+            for _ in 0..3 {
+                nodes.push(node(&engine()).await);
+            }
+            for node in &nodes[..cuts] {
+                node.script([Step::Records(5), Step::Cut]);
+            }
+            let specs = ["a", "b", "c"].iter().zip(&nodes);
+            let specs = specs.map(|(name, node)| spec(name, node)).collect();
+            let served = serve(quick(), specs).await;
+            let body = dialect.streamed();
+            let client = served.send("POST", dialect.path(), taken, &body).await;
+            let answer = client.end().await;
+            assert!(answer.whole && answer.status == 200, "{answer:?}");
+            assert_eq!(dialect.read(&answer.body).ends, 1);
+            let (announced, told) = if taken.is_empty() {
+                ("", String::new())
+            } else {
+                ("x-jarvis-resumed", format!("x-jarvis-resumed: {cuts}\r\n"))
+            };
+            assert_eq!(answer.header("trailer"), announced);
+            assert_eq!(answer.trailers, told);
+            let whole = dialect.asking("m", false, &Value::Null);
+            let client = served.send("POST", dialect.path(), taken, &whole).await;
+            let answer = client.end().await;
+            assert_eq!((answer.header("trailer"), &*answer.trailers), ("", ""));
+        }
+    }
+}

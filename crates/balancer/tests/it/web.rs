@@ -264,6 +264,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+    /// What followed the body, as text.
+    pub(crate) trailers: String,
     /// It came to the end that its head promised.
     pub(crate) whole: bool,
 }
@@ -285,11 +287,18 @@ impl Answer {
             })
             .collect();
         let rest = &raw[length..];
+        let mut trailers = "";
         let (body, whole) = if let Some(length) = headers.get("content-length") {
             let length: usize = length.to_str().unwrap().parse().unwrap();
             (rest.to_vec(), rest.len() == length)
         } else if headers.contains_key("transfer-encoding") {
-            dechunked(rest)
+            let (body, after) = dechunked(rest);
+            trailers = after
+                .and_then(|after| after.strip_suffix("\r\n"))
+                .unwrap_or_default();
+            let announced = headers.contains_key("trailer");
+            let ends = |after: &str| after == "\r\n" || announced && after.ends_with("\r\n\r\n");
+            (body, after.is_some_and(ends))
         } else {
             (rest.to_vec(), closed)
         };
@@ -297,6 +306,7 @@ impl Answer {
             status: head.code.unwrap(),
             headers,
             body,
+            trailers: trailers.to_owned(),
             whole,
         }
     }
@@ -336,21 +346,22 @@ impl Answer {
     }
 }
 
-fn dechunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
+/// The body, and what came after its last chunk if that has come.
+fn dechunked(mut rest: &[u8]) -> (Vec<u8>, Option<&str>) {
     let mut body = Vec::new();
     loop {
         let Some(at) = memchr::memmem::find(rest, b"\r\n") else {
-            return (body, false);
+            return (body, None);
         };
         let size = std::str::from_utf8(&rest[..at]).unwrap();
         let size = usize::from_str_radix(size, 16).unwrap();
         rest = &rest[at + 2..];
         if size == 0 {
-            return (body, rest == b"\r\n");
+            return (body, std::str::from_utf8(rest).ok());
         }
         if rest.len() < size + 2 {
             body.extend_from_slice(&rest[..size.min(rest.len())]);
-            return (body, false);
+            return (body, None);
         }
         body.extend_from_slice(&rest[..size]);
         rest = &rest[size + 2..];
