@@ -83,6 +83,7 @@ async fn fan_out(front: &Front, request: Request, only_having: bool) -> Response
             .as_ref()
             .is_some_and(|change| change.stream.unwrap_or(true))
             && matches!(path.as_str(), "/api/pull" | "/api/push" | "/api/create");
+        let asks = parts.method.is_safe();
         let sent = Arc::new(Sent {
             method: parts.method,
             path: path_and_query(&parts.uri).to_owned(),
@@ -99,7 +100,7 @@ async fn fan_out(front: &Front, request: Request, only_having: bool) -> Response
         Ok(if streams {
             merged(front.clone(), steps)
         } else {
-            gathered(front, steps).await
+            gathered(front, steps, asks).await
         })
     };
     changed
@@ -141,7 +142,7 @@ fn concerned(
 /// What happens on one node: its records with its name, then its end.
 enum Step {
     Record(Value),
-    Done(String, Result<(), Failed>),
+    Done(String, Result<StatusCode, Failed>),
 }
 
 /// Makes the change on one node and tells how it goes. Ends when nobody listens any more.
@@ -158,7 +159,7 @@ async fn change(
     sent: &Sent,
     told: &mpsc::Sender<Step>,
     limit: Duration,
-) -> Result<(), Failed> {
+) -> Result<StatusCode, Failed> {
     let request = Outgoing {
         method: &sent.method,
         path: &sent.path,
@@ -178,7 +179,7 @@ async fn change(
     };
     let mut body = response.into_body();
     let mut lines = LineDecoder::new(MAX_RECORD);
-    let mut last = Ok(());
+    let mut last = Ok(status);
     loop {
         let frame = body.frame().await;
         let ended = frame.is_none();
@@ -214,7 +215,7 @@ async fn change(
     if status.is_success() {
         last
     } else {
-        last.and_then(|()| Err(told_by_node(status.to_string())))
+        last.and_then(|_| Err(told_by_node(status.to_string())))
     }
 }
 
@@ -231,7 +232,7 @@ fn merged(front: Front, steps: mpsc::Receiver<Step>) -> Response {
                 Some(Step::Record(record)) => {
                     return Some((line(&record), (front, steps, failed, false)));
                 }
-                Some(Step::Done(_, Ok(()))) => {}
+                Some(Step::Done(_, Ok(_))) => {}
                 Some(Step::Done(node, Err(error))) => {
                     failed.push(format!("{node}: {}", error.message));
                 }
@@ -263,13 +264,19 @@ fn line(record: &Value) -> Result<Bytes, serde_json::Error> {
     ndjson::encode(record)
 }
 
-/// Waits for all of them.
-async fn gathered(front: &Front, mut steps: mpsc::Receiver<Step>) -> Response {
+/// Waits for all of them. `asks`: nothing is changed, so that one node's answer may be that of all.
+async fn gathered(front: &Front, mut steps: mpsc::Receiver<Step>, asks: bool) -> Response {
+    let mut created = StatusCode::OK;
     let (mut failed, mut statuses, mut done) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(step) = steps.recv().await {
         if let Step::Done(node, outcome) = step {
             match outcome {
-                Ok(()) => done.push(node),
+                Ok(status) => {
+                    if status == StatusCode::CREATED {
+                        created = status;
+                    }
+                    done.push(node);
+                }
                 Err(error) => {
                     failed.push(format!("{node}: {}", error.message));
                     statuses.push(error.status);
@@ -279,11 +286,13 @@ async fn gathered(front: &Front, mut steps: mpsc::Receiver<Step>) -> Response {
     }
     front.balancer.refresh().await;
     if failed.is_empty() {
-        return Json(json!({"status": "success", "nodes": done})).into_response();
+        return (created, Json(json!({"status": "success", "nodes": done}))).into_response();
     }
-    // What all of them say is the answer; where they differ, or some have done it, there is none.
+    // What all of them say is the answer; where they differ, or some have done it, there is none. Of a question, what those say
+    // that do not agree: what some lack (404) is not there.
     let first = statuses.first().copied();
-    let agreed = first.filter(|first| done.is_empty() && statuses.iter().all(|one| one == first));
+    let agreed =
+        first.filter(|first| (asks || done.is_empty()) && statuses.iter().all(|one| one == first));
     let status = agreed.unwrap_or(StatusCode::BAD_GATEWAY);
     Refusal::new(status, failed.join("; ")).into_response()
 }

@@ -606,6 +606,15 @@ async fn files_are_asked_for_and_sent() {
     let (_one, _two, served) = two().await;
     let path = "/api/blobs/sha256:1";
     assert_eq!(manage(&served, "HEAD", path, "").await.status, 404);
-    assert!(manage(&served, "POST", path, "bytes").await.status < 300);
+    let one = [KEY, ("x-jarvis-node", "a")];
+    let sent = served.send("POST", path, &one, "bytes").await.end().await;
+    assert_eq!(sent.status, 201);
+    let asked = served.send("HEAD", path, &one, "").await.end().await;
+    assert_eq!(asked.status, 200);
+    // The other one needs it too: so it is sent.
+    assert_eq!(manage(&served, "HEAD", path, "").await.status, 404);
+    assert_eq!(manage(&served, "POST", path, "bytes").await.status, 201);
     assert_eq!(manage(&served, "HEAD", path, "").await.status, 200);
+    // An Ollama says of what it has that it is there.
+    assert_eq!(manage(&served, "POST", path, "bytes").await.status, 200);
 }

@@ -184,6 +184,9 @@ async fn has_blob(State(shared): Node, Path(digest): Path<String>) -> StatusCode
 }
 
 async fn blob(State(shared): Node, Path(digest): Path<String>) -> StatusCode {
-    lock(&shared.blobs).insert(digest);
-    StatusCode::CREATED
+    if lock(&shared.blobs).insert(digest) {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    }
 }
