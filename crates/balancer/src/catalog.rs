@@ -82,8 +82,8 @@ impl Catalog {
         for node in nodes.iter() {
             match node.seen() {
                 Seen::Up(offer) => {
-                    for info in offer.models.values() {
-                        add(&mut models, info, &offer, node, shared);
+                    for listed in offer.models.values() {
+                        add(&mut models, &listed.info, &offer, node, shared);
                     }
                     states.push(NodeState {
                         name: node.name.clone(),

@@ -180,7 +180,7 @@ impl Shared {
     /// The ways in which an answer of this model can go on at this node; `None`: nobody has found out yet.
     pub(crate) fn ways(&self, node: &Node, model: &str) -> Option<Ways> {
         let offer = node.offer()?;
-        let listed = offer.models.get(model)?;
+        let listed = &offer.models.get(model)?.info;
         if let (_, Next::Known(ways)) = Discovery::start(listed) {
             return Some(ways);
         }
@@ -208,7 +208,7 @@ impl Shared {
             return Some(known);
         }
         let offer = node.offer()?;
-        let listed = offer.models.get(model)?;
+        let listed = &offer.models.get(model)?.info;
         let (mut discovery, mut next) = Discovery::start(listed);
         let ways = loop {
             match next {

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::collections::BTreeMap;
 
 /// `GET /api/version`: the oldest of the nodes' versions, so that nobody counts on what one of them lacks.
@@ -25,14 +25,14 @@ pub(super) async fn version(State(front): State<Front>) -> Json<Value> {
     Json(json!({"version": oldest.unwrap_or_else(|| "0.0.0".to_owned())}))
 }
 
-/// `GET /api/tags`: every model once, with the nodes that have it.
+/// `GET /api/tags`: every model once, as the first node that has it lists it, with the nodes that have it.
 pub(super) async fn tags(State(front): State<Front>) -> Json<Value> {
     let catalog = front.balancer.catalog().await;
     let mut raw = BTreeMap::new();
     for node in front.balancer.shared.pool.nodes().iter() {
-        for (name, info) in node.offer().iter().flat_map(|offer| &offer.models) {
+        for (name, listed) in node.offer().iter().flat_map(|offer| &offer.models) {
             raw.entry(name.clone())
-                .or_insert_with(|| serde_json::to_value(info).unwrap_or_default());
+                .or_insert_with(|| as_sent(&listed.sent));
         }
     }
     let models = catalog.models.iter().map(|model| {
@@ -55,13 +55,18 @@ pub(super) async fn running(State(front): State<Front>) -> Json<Value> {
     let mut models = Vec::new();
     for node in balancer.shared.pool.nodes().iter() {
         for running in node.offer().iter().flat_map(|offer| offer.loaded.values()) {
-            let mut value = serde_json::to_value(running).unwrap_or_default();
+            let mut value = as_sent(running);
             value["node"] = json!(node.name);
             models.push(value);
         }
     }
     models.sort_by_key(|model| (model["name"].to_string(), model["node"].to_string()));
     Json(json!({"models": models}))
+}
+
+/// An entry with all that its node says in it.
+fn as_sent(entry: &RawValue) -> Value {
+    serde_json::from_str(entry.get()).unwrap_or_default()
 }
 
 /// `GET /v1/models`.

@@ -9,8 +9,9 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use jarvis_domain::sentence;
-use jarvis_protocol::ollama::{ModelInfo, PsResponse, RunningModel, TagsResponse, VersionResponse};
-use serde::de::DeserializeOwned;
+use jarvis_protocol::ollama::{ModelInfo, VersionResponse};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
@@ -30,9 +31,30 @@ pub(crate) enum Seen {
 pub(crate) struct Offer {
     pub(crate) version: String,
     /// By name.
-    pub(crate) models: QuickMap<String, ModelInfo>,
-    /// Models in memory, by name.
-    pub(crate) loaded: QuickMap<String, RunningModel>,
+    pub(crate) models: QuickMap<String, Listed>,
+    /// Models in memory, by name; the entries as the node sent them.
+    pub(crate) loaded: QuickMap<String, Box<RawValue>>,
+}
+
+/// A model in a node's list.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) info: ModelInfo,
+    /// The entry as the node sent it: it may say more than is known here.
+    pub(crate) sent: Box<RawValue>,
+}
+
+/// `/api/tags` and `/api/ps`.
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    models: Option<Vec<Box<RawValue>>>,
+}
+
+/// What is read of a model in memory.
+#[derive(Deserialize)]
+struct Running {
+    name: String,
 }
 
 impl Offer {
@@ -43,7 +65,7 @@ impl Offer {
     /// Whether the node is Jarvis's own engine, by what it says of this model.
     pub(crate) fn is_engine(&self, model: &str) -> bool {
         let info = self.models.get(model);
-        info.is_some_and(|info| info.jarvis.is_some())
+        info.is_some_and(|listed| listed.info.jarvis.is_some())
     }
 }
 
@@ -85,7 +107,7 @@ impl Node {
 
     fn listed<T>(&self, model: &str, read: impl FnOnce(&ModelInfo) -> T) -> Option<T> {
         match &*self.seen.borrow() {
-            Seen::Up(offer) => offer.models.get(model).map(read),
+            Seen::Up(offer) => offer.models.get(model).map(|listed| read(&listed.info)),
             Seen::Nothing | Seen::Down { .. } => None,
         }
     }
@@ -153,8 +175,12 @@ impl Node {
     }
 
     async fn ask_for_offer(&self, limit: Duration) -> Result<Offer, TransportError> {
-        let tags: TagsResponse = self.get("/api/tags").await?;
-        let running: PsResponse = self.get("/api/ps").await?;
+        let models = self.list("/api/tags", |info: ModelInfo, sent| {
+            (info.name.clone(), Listed { info, sent })
+        });
+        let models = models.await?;
+        let running = self.list("/api/ps", |running: Running, sent| (running.name, sent));
+        let loaded = running.await?;
         // Not every server of the API says which version it is.
         let version = time::timeout(limit / 2, self.get::<VersionResponse>("/api/version")).await;
         Ok(Offer {
@@ -162,9 +188,26 @@ impl Node {
                 Ok(Ok(version)) => version.version,
                 _ => String::new(),
             },
-            models: by_name(tags.models, |model| model.name.clone()),
-            loaded: by_name(running.models, |model| model.name.clone()),
+            models,
+            loaded,
         })
+    }
+
+    /// A list, of each entry what is read of it and how it was sent, by name.
+    async fn list<T: DeserializeOwned, E>(
+        &self,
+        path: &str,
+        entry: impl Fn(T, Box<RawValue>) -> (String, E),
+    ) -> Result<QuickMap<String, E>, TransportError> {
+        let list: List = self.get(path).await?;
+        let read = |sent: Box<RawValue>| {
+            let known = serde_json::from_str(sent.get());
+            known.map(|known| entry(known, sent))
+        };
+        let entries = list.models.into_iter().flatten().map(read);
+        entries
+            .collect::<Result<_, _>>()
+            .map_err(|error| TransportError::Malformed(format!("{path}: {error}")))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, TransportError> {
@@ -185,11 +228,4 @@ impl Node {
         serde_json::from_slice(&body)
             .map_err(|error| TransportError::Malformed(format!("{path}: {error}")))
     }
-}
-
-fn by_name<T>(models: Vec<T>, name: impl Fn(&T) -> String) -> QuickMap<String, T> {
-    models
-        .into_iter()
-        .map(|model| (name(&model), model))
-        .collect()
 }

@@ -233,6 +233,28 @@ async fn what_the_nodes_have_is_one_list_with_the_nodes_named() {
 }
 
 /// `ollama run` asks for it before anything else.
+/// A newer Ollama says more of a model than is known here.
+#[tokio::test]
+async fn entries_of_lists_keep_what_is_not_known() {
+    let more =
+        json!({"remote_model": "m:cloud", "details": {"family": "f", "quantum": [1, {"a": null}]}});
+    let model = FakeModel {
+        more: more.as_object().unwrap().clone(),
+        ..FakeModel::ollama("m:latest")
+    };
+    let node = FakeOllama::with(vec![model]).await;
+    let served = serve(quick(), vec![spec("a", &node)]).await;
+    let body = Dialect::Chat.asking("m", true, &json!({"options": {"num_predict": 2}}));
+    assert_eq!(served.post("/api/chat", &body).await.status, 200);
+    for path in ["/api/tags", "/api/ps"] {
+        let listed = served.get(path).await.json()["models"][0].clone();
+        for (member, value) in more.as_object().unwrap() {
+            assert_eq!(&listed[member], value, "{path}");
+        }
+        assert_eq!(listed["name"], "m:latest");
+    }
+}
+
 #[tokio::test]
 async fn a_models_details_are_shown_by_a_node_that_has_it_even_while_all_slots_are_taken() {
     let without = FakeOllama::with(vec![FakeModel::ollama("other:latest")]).await;

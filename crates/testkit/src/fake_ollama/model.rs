@@ -1,6 +1,7 @@
 //! What a node offers and how its models behave.
 
 use jarvis_protocol::ollama::{Message, ModelExtension, ModelInfo, Role};
+use serde_json::{Map, Value};
 use std::{fmt::Write as _, time::Duration};
 
 /// What a model says.
@@ -28,6 +29,8 @@ pub enum Trailing {
 pub struct FakeModel {
     /// As it is listed. With Jarvis's extension it behaves as Jarvis's engine does.
     pub info: ModelInfo,
+    /// What its entry in lists says beside what is usual.
+    pub more: Map<String, Value>,
     /// What it says.
     pub says: Says,
     /// What its template does.
@@ -44,6 +47,7 @@ impl From<ModelInfo> for FakeModel {
     fn from(info: ModelInfo) -> Self {
         Self {
             info,
+            more: Map::new(),
             says: Says::Echo,
             trailing: Trailing::Open,
             thinks: false,
@@ -71,6 +75,13 @@ impl FakeModel {
         let mut model = Self::ollama(name);
         model.info.jarvis = Some(ModelExtension::default());
         model
+    }
+
+    /// As an entry of a list, of which `usual` is what every version says.
+    pub(super) fn listed(&self, mut usual: Value) -> Value {
+        let entry = usual.as_object_mut().expect("an entry is an object");
+        entry.extend(self.more.clone());
+        usual
     }
 
     pub(super) fn is_engine(&self) -> bool {

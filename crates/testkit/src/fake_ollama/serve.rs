@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use jarvis_protocol::{
-    ollama::{ErrorBody, PsResponse, RunningModel, TagsResponse, VersionResponse},
+    ollama::{ErrorBody, RunningModel, VersionResponse},
     openai::ErrorEnvelope,
 };
 use serde_json::{Value, json};
@@ -76,27 +76,27 @@ async fn version(State(shared): Node) -> Json<VersionResponse> {
     Json(VersionResponse { version })
 }
 
-async fn tags(State(shared): Node) -> Json<TagsResponse> {
-    let models = lock(&shared.models)
-        .iter()
-        .map(|model| model.info.clone())
-        .collect();
-    Json(TagsResponse { models })
+async fn tags(State(shared): Node) -> Json<Value> {
+    let models = lock(&shared.models);
+    let models = models.iter().map(|model| model.listed(json!(model.info)));
+    Json(json!({"models": models.collect::<Vec<_>>()}))
 }
 
-async fn ps(State(shared): Node) -> Json<PsResponse> {
+async fn ps(State(shared): Node) -> Json<Value> {
     let loaded = lock(&shared.loaded).clone();
-    let models = lock(&shared.models)
+    let models = lock(&shared.models);
+    let models = models
         .iter()
         .filter(|model| loaded.contains(&model.info.name))
-        .map(|model| RunningModel {
-            name: model.info.name.clone(),
-            model: model.info.name.clone(),
-            digest: model.info.digest.clone(),
-            ..RunningModel::default()
-        })
-        .collect();
-    Json(PsResponse { models })
+        .map(|model| {
+            model.listed(json!(RunningModel {
+                name: model.info.name.clone(),
+                model: model.info.name.clone(),
+                digest: model.info.digest.clone(),
+                ..RunningModel::default()
+            }))
+        });
+    Json(json!({"models": models.collect::<Vec<_>>()}))
 }
 
 async fn show(State(shared): Node, Json(body): Json<Value>) -> Response {
