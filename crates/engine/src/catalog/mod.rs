@@ -253,8 +253,10 @@ impl Catalog {
                 .models
                 .iter()
                 .any(|other| other.digest == *digest || other.tokenizer.as_ref() == Some(digest));
-            if !used && left.damaged.is_empty() {
-                remove_file(&self.blob_path(digest))?;
+            let path = self.blob_path(digest);
+            // They may be what is missing.
+            if !used && left.damaged.is_empty() && path.exists() {
+                remove_file(&path)?;
             }
         }
         Ok(Removed::Model(manifest.name))

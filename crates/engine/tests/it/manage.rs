@@ -424,6 +424,13 @@ async fn weights_that_have_gone_missing_are_named() {
             .contains(embedded::CHAT.weights.sha256),
         "{error}"
     );
+    let body = json!({"model": CHAT}).to_string();
+    let removed = server.send("DELETE", "/api/delete", body).await;
+    assert_eq!(
+        removed.status(),
+        StatusCode::OK,
+        "there is nothing else to remove"
+    );
 }
 
 #[test]

@@ -140,10 +140,9 @@ pub(crate) fn findings(loaded: &Loaded) -> Vec<(String, Finding)> {
         .iter()
         .map(|model| (format!("model {}", model.name), examine(&catalog, model)));
     let damaged = damaged.iter().map(|each| {
-        (
-            format!("model {}", each.name),
-            Finding::Wrong(each.to_string()),
-        )
+        let (path, reason, name) = (each.path.display(), &each.reason, &each.name);
+        let said = format!("{path}: {reason}; `jarvis model remove {name}` removes it");
+        (format!("model {name}"), Finding::Wrong(said))
     });
     whole.chain(damaged).collect()
 }
