@@ -166,6 +166,7 @@ impl Db {
                 Self {
                     engine: Engine::Sqlite(pools, Arc::default()),
                     timing: Timing::new(options.slow),
+                    writes: Writes::new(),
                 }
             }
             Location::Postgres(_) => Self::connect(options).await?,
