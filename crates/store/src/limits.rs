@@ -5,8 +5,8 @@
 //! that somebody may try as often at each of them: better than nobody at any, or anybody for ever.
 //!
 //! What is tried all the time takes its tries out of the cluster by the handful ([`Limiter::shared_by_handfuls`]), so that most
-//! cost no way there. An instance that holds a handful has it for good, so that each may let through that many more than
-//! the burst, once.
+//! cost no way there. An instance that holds a handful, an eighth of the burst, has it for good, so that each may let
+//! through that many more than the burst, once.
 
 use crate::shared::{Redis, text};
 use jarvis_domain::{Clock, Timestamp};
@@ -28,8 +28,8 @@ use tokio::time::Instant;
 const KEYS: usize = 16_384;
 /// Parts of what is remembered, each under a lock of its own.
 const PARTS: usize = 16;
-/// Tries taken out of the cluster together, at most; fewer where the burst is small.
-const HANDFUL: u32 = 16;
+/// The part of a burst that is taken out of the cluster together.
+const HANDFUL: u32 = 8;
 
 /// Takes tries of the bucket `KEYS[1]`: how many, or, negative, the microseconds until there is one. `ARGV`: microseconds in
 /// which a try comes back, tries at once, tries wanted. As [`Buckets::take`].
@@ -130,7 +130,7 @@ impl Limiter {
     pub fn shared_by_handfuls(rate: Rate, clock: Clock, redis: &Redis, name: &str) -> Self {
         let mut limiter = Self::shared(rate, clock, redis, name);
         if let Some(shared) = &mut limiter.shared {
-            shared.handful = (rate.burst / 8).clamp(1, HANDFUL);
+            shared.handful = (rate.burst / HANDFUL).max(1);
         }
         limiter
     }
