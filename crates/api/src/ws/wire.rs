@@ -27,8 +27,10 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// Why a socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// The peer has closed it, or is gone: nothing is to be said.
+    /// The peer is gone: nothing is to be said.
     Gone,
+    /// The peer has said that it closes, which is to be answered.
+    Bidden,
     /// We stop.
     Stopping,
     /// The token is missing, wrong or has ended.
@@ -44,7 +46,7 @@ pub(super) enum Closed {
 impl Closed {
     const fn frame(self) -> Option<(u16, &'static str)> {
         match self {
-            Self::Gone => None,
+            Self::Gone | Self::Bidden => None,
             Self::Stopping => Some((1001, "the server is stopping")),
             Self::Malformed => Some((1002, "not the WebSocket protocol")),
             Self::NotText => Some((1003, "only text is understood")),
@@ -84,7 +86,8 @@ impl Wire {
             Some(Ok(Message::Text(text))) => Ok(Some(text)),
             Some(Ok(Message::Binary(_))) => Err(Closed::NotText),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
-            Some(Ok(Message::Close(_))) | None => Err(Closed::Gone),
+            Some(Ok(Message::Close(_))) => Err(Closed::Bidden),
+            None => Err(Closed::Gone),
             Some(Err(error)) => Err(match error {
                 Error::Capacity(_) => Closed::TooBig,
                 Error::Utf8(_) => Closed::NotUtf8,
@@ -132,7 +135,10 @@ impl Wire {
         });
         let said = frame.is_some();
         let ending = async {
-            if self.socket.close(frame).await.is_ok() && said {
+            if why == Closed::Bidden {
+                // The answer lies ready, with the code that the peer gave; nothing more may be sent.
+                let _ = self.socket.flush().await;
+            } else if self.socket.close(frame).await.is_ok() && said {
                 self.linger().await;
             }
         };

@@ -7,8 +7,8 @@ use crate::{
 use jarvis_testkit::{Gate, Step};
 use serde_json::json;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
-use tokio_tungstenite::tungstenite::Message;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 #[tokio::test]
 async fn nothing_is_said_before_the_token() {
@@ -33,6 +33,28 @@ async fn nothing_is_said_before_the_token() {
     }
     while world.api().open_sockets() > 0 {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_is_answered_with_its_code() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    for given in [Some(1000), Some(1001), None] {
+        let mut socket = world.socket(&ana).await;
+        let frame = given.map(|code: u16| CloseFrame {
+            code: code.into(),
+            reason: "".into(),
+        });
+        socket.send(Message::Close(frame)).await;
+        // Raw: the client's own code hides whether an answer came.
+        let mut answer = Vec::new();
+        socket.tcp().read_to_end(&mut answer).await.unwrap();
+        let expected = match given.map(u16::to_be_bytes) {
+            Some([high, low]) => vec![0x88, 2, high, low],
+            None => vec![0x88, 0],
+        };
+        assert_eq!(answer, expected, "{given:?}");
     }
 }
 
