@@ -30,7 +30,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ends the sign-in that the cookie belongs to, on every open connection too. */
+        /** Ends the sign-in that the cookie belongs to, or without a cookie the access token, on every open connection too. */
         post: operations["logout"];
         delete?: never;
         options?: never;

@@ -32,18 +32,21 @@ impl FromRequestParts<App> for Principal {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let token = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(tokens::missing)?;
+        let token = bearer(&parts.headers).ok_or_else(tokens::missing)?;
         let who = app.tokens.verify(token).await?;
         app.limits.request_of(who.user).await?;
         Ok(who)
     }
+}
+
+/// The access token that a request carries.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// What a request says about where it comes from.
@@ -352,7 +355,7 @@ fn signed_out() -> Problem {
     Problem::unauthorized("unauthorized", "this sign-in has ended; sign in again")
 }
 
-/// Ends the sign-in that the cookie belongs to, on every open connection too.
+/// Ends the sign-in that the cookie belongs to, or without a cookie the access token, on every open connection too.
 #[utoipa::path(post, path = "/api/v1/auth/logout", operation_id = "logout", tag = "auth", security(()),
     responses((status = 204, description = "Signed out."),
         (status = "default", description = "A problem.", body = ProblemBody<'static>, content_type = "application/problem+json")))]
@@ -371,6 +374,17 @@ pub(crate) async fn logout(
             let revoked = writer.db.revoke_session_of(&token_hash, now).await;
             if let Ok(Some(session)) = &revoked {
                 writer.session_revoked(*session);
+            }
+            revoked
+        })
+        .await??;
+    } else if let Some(token) = bearer(&headers) {
+        let session = app.tokens.verify(token).await?.session;
+        let writer = app.clone();
+        app.shielded(async move {
+            let revoked = writer.db.revoke_session(session, writer.clock.now()).await;
+            if let Ok(true) = revoked {
+                writer.session_revoked(session);
             }
             revoked
         })

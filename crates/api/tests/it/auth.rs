@@ -263,6 +263,7 @@ async fn the_refresh_token_rotates_and_its_reuse_ends_the_sign_in() {
     assert_eq!(ana.get("/api/v1/me").await.status, 200);
     let mut socket = world.socket(&ana).await;
     // A thief comes with the old one.
+    world.clock.advance(Duration::from_secs(10));
     let mut thief = ana.clone();
     thief.refresh = first;
     let refused = thief.renew().await;
@@ -307,6 +308,55 @@ async fn signing_out_bites_at_once() {
         204,
         "twice is no error"
     );
+}
+
+#[tokio::test]
+async fn a_refresh_whose_answer_was_lost_is_repeated() {
+    let world = World::start().await;
+    let mut ana = world.user("ana@example.org").await;
+    let first = ana.refresh.clone();
+    assert_eq!(ana.renew().await.status, 200);
+    // The answer never came: the browser has the old cookie still.
+    let mut again = ana.clone();
+    again.refresh = first;
+    world.clock.advance(Duration::from_secs(9));
+    assert_eq!(again.renew().await.status, 200);
+    assert_eq!(again.get("/api/v1/me").await.status, 200);
+    assert_eq!(again.renew().await.status, 200);
+    // Whoever has the other one comes too late: one of them is a thief.
+    world.clock.advance(Duration::from_secs(10));
+    ana.renew().await.is_problem(401, "unauthorized");
+    again.renew().await.is_problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn two_tabs_that_renew_at_once_stay_signed_in() {
+    let world = World::start().await;
+    let mut one = world.user("ana@example.org").await;
+    let mut two = one.clone();
+    let (first, second) = tokio::join!(one.renew(), two.renew());
+    assert_eq!((first.status, second.status), (first.status, first.status));
+    assert_eq!(first.status, 200);
+    // Whichever cookie came last is what both go on with.
+    assert_eq!(two.renew().await.status, 200);
+    assert_eq!(one.get("/api/v1/me").await.status, 200);
+}
+
+#[tokio::test]
+async fn signing_out_needs_no_cookie() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let mut socket = world.socket(&ana).await;
+    let without_cookie = world.anonymous().with_token(ana.token());
+    let out = async || {
+        let path = "/api/v1/auth/logout";
+        without_cookie.request(Method::POST, path, &[], "").await
+    };
+    assert_eq!(out().await.status, 204);
+    assert_eq!(socket.closed().await, Some(4401));
+    ana.get("/api/v1/me").await.is_problem(401, "unauthorized");
+    ana.clone().renew().await.is_problem(401, "unauthorized");
+    out().await.is_problem(401, "unauthorized");
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ const NOTHING: &str = "0197a000-0000-7000-8000-000000000000";
 enum Needs {
     Nothing,
     Token,
+    /// An administrator's token.
+    Admin,
     /// A token, and that the thing be theirs.
     Ownership,
 }
@@ -28,7 +30,7 @@ struct Route {
 
 /// The committed list. A route that is in the OpenAPI document and not here fails the test below.
 fn routes() -> Vec<Route> {
-    use Needs::{Nothing, Ownership, Token};
+    use Needs::{Admin, Nothing, Ownership, Token};
     let route = |method, path, needs, body| Route {
         method,
         path,
@@ -51,8 +53,15 @@ fn routes() -> Vec<Route> {
             json!({"email": "ana@example.org", "password": crate::server::PASSWORD}),
         ),
         route(Method::POST, "/api/v1/auth/refresh", Nothing, none.clone()),
-        route(Method::POST, "/api/v1/auth/logout", Nothing, none.clone()),
         route(Method::GET, "/api/v1/me", Token, none.clone()),
+        route(Method::GET, "/api/v1/invitations", Admin, none.clone()),
+        route(Method::POST, "/api/v1/invitations", Admin, json!({})),
+        route(
+            Method::DELETE,
+            "/api/v1/invitations/{id}",
+            Admin,
+            none.clone(),
+        ),
         route(Method::GET, "/api/v1/models", Token, none.clone()),
         route(Method::GET, "/api/v1/status", Token, none.clone()),
         route(Method::GET, "/api/v1/conversations", Token, none.clone()),
@@ -105,13 +114,14 @@ fn routes() -> Vec<Route> {
             Ownership,
             none.clone(),
         ),
-        // Last: it takes away what the others are tried on.
+        // Last: these take away what the others are tried on.
         route(
             Method::DELETE,
             "/api/v1/conversations/{id}",
             Ownership,
-            none,
+            none.clone(),
         ),
+        route(Method::POST, "/api/v1/auth/logout", Nothing, none),
     ]
 }
 
@@ -120,6 +130,7 @@ struct Things {
     conversation: String,
     message: String,
     generation: String,
+    invitation: String,
 }
 
 impl Things {
@@ -128,10 +139,12 @@ impl Things {
         let accepted = client.send(&conversation, "secret").await;
         let generation = accepted["generation_id"].as_str().unwrap().to_owned();
         client.ended(&generation).await;
+        let invite = client.post("/api/v1/invitations", &json!({})).await.ok();
         Self {
             conversation: conversation.rsplit('/').next().unwrap().to_owned(),
             message: accepted["message_id"].as_str().unwrap().to_owned(),
             generation,
+            invitation: invite["id"].as_str().unwrap().to_owned(),
         }
     }
 
@@ -140,6 +153,7 @@ impl Things {
             conversation: id.to_owned(),
             message: NOTHING.to_owned(),
             generation: id.to_owned(),
+            invitation: id.to_owned(),
         }
     }
 }
@@ -147,6 +161,8 @@ impl Things {
 async fn call(route: &Route, client: &Client, things: &Things) -> Answer {
     let id = if route.path.contains("generations") {
         &things.generation
+    } else if route.path.contains("invitations") {
+        &things.invitation
     } else {
         &things.conversation
     };
@@ -183,6 +199,10 @@ async fn every_route_is_refused_to_whoever_has_no_right_to_it() {
                 (refused.status, &refused.headers, &refused.body),
                 "{name}"
             );
+        }
+        if route.needs == Needs::Admin {
+            let answer = call(&route, &ben, &anas).await;
+            answer.is_problem(403, "administrators_only");
         }
         if route.needs == Needs::Ownership {
             let mut absent = call(&route, &ben, &Things::nothing(NOTHING)).await;

@@ -1,20 +1,39 @@
 //! Sign-ins and their rotating refresh tokens. Tokens are known here by their hash alone.
+//!
+//! A token's successors are those that were made at the moment at which it was spent. There are several where its answer was
+//! lost and it came again; the first of them that is used spends all of them.
 
-use super::{Db, conn::Tx, value::args};
+use super::{
+    Db,
+    conn::Tx,
+    dialect::{Text, sql},
+    value::args,
+};
 use crate::StoreError;
 use jarvis_domain::{SessionId, Timestamp, UserId};
+use std::time::Duration;
+
+/// For so long after it was spent a token may come again, if none of its successors was used: the answer that carried the
+/// successor may have been lost.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// With the lock of the whole sign-in, so that of two that come at once the second sees what the first has done.
+const PRESENTED: Text = sql![
+    "SELECT s.id, s.user_id, s.revoked_at, t.created_at, t.used_at, t.expires_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.token_hash = $1",
+    for_update
+];
 
 /// What came of presenting a refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotation {
-    /// It was good and is used up; the new one stands in its place.
+    /// It was good, or spent only just now; the new one stands in its place.
     Rotated {
         /// The sign-in it belongs to.
         session: SessionId,
         /// Whose it is.
         user: UserId,
     },
-    /// It had been used before, so somebody has a copy: the whole sign-in is revoked.
+    /// It had been spent, so somebody has a copy: the whole sign-in is revoked.
     Reused {
         /// The sign-in that was revoked.
         session: SessionId,
@@ -44,7 +63,8 @@ impl Db {
         Ok(id)
     }
 
-    /// Uses up a refresh token and puts `new_hash` in its place; a second use revokes the sign-in.
+    /// Uses up a refresh token and puts `new_hash` in its place. A second use revokes the sign-in, unless it comes within
+    /// seconds and nothing that the first one gave was used: then `new_hash` is one more successor.
     pub async fn rotate_refresh_token(
         &self,
         token_hash: &str,
@@ -77,6 +97,14 @@ impl Db {
         row.map(|row| row.parsed("id")).transpose()
     }
 
+    /// Ends a sign-in; whether it had not ended before.
+    pub async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<bool, StoreError> {
+        let text = "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL";
+        let mut conn = self.writer().await?;
+        let ended = conn.execute("revoke_session", text, args![now, id]).await?;
+        Ok(ended > 0)
+    }
+
     /// Whether a sign-in exists and has not been revoked.
     pub async fn session_is_live(&self, id: SessionId) -> Result<bool, StoreError> {
         let text = "SELECT COUNT(*) FROM sessions WHERE id = $1 AND revoked_at IS NULL";
@@ -93,9 +121,8 @@ async fn rotate(
     now: Timestamp,
     expires_at: Timestamp,
 ) -> Result<Rotation, StoreError> {
-    let text = "SELECT s.id, s.user_id, s.revoked_at, t.used_at, t.expires_at FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.token_hash = $1";
     let row = tx
-        .fetch_optional("refresh_token", text, args![token_hash])
+        .fetch_optional("refresh_token", PRESENTED, args![token_hash])
         .await?;
     let Some(row) = row else {
         return Ok(Rotation::Refused);
@@ -105,25 +132,39 @@ async fn rotate(
     if row.moment_or_null("revoked_at")?.is_some() {
         return Ok(Rotation::Refused);
     }
-    let mut spent = row.moment_or_null("used_at")?.is_some();
-    if !spent {
-        if row.moment("expires_at")? <= now {
-            return Ok(Rotation::Refused);
+    let successor_of = match row.moment_or_null("used_at")? {
+        None if row.moment("expires_at")? <= now => return Ok(Rotation::Refused),
+        None => {
+            let text = "UPDATE refresh_tokens SET used_at = $1 WHERE session_id = $2 AND created_at = $3 AND used_at IS NULL";
+            let values = args![now, session, row.moment("created_at")?];
+            tx.execute("use_refresh_token", text, values).await?;
+            now
         }
-        // Another one may present the same token at this moment; whoever comes second finds it used.
-        let text =
-            "UPDATE refresh_tokens SET used_at = $1 WHERE token_hash = $2 AND used_at IS NULL";
-        let values = args![now, token_hash];
-        spent = tx.execute("use_refresh_token", text, values).await? == 0;
-    }
-    if spent {
-        let text = "UPDATE sessions SET revoked_at = $1 WHERE id = $2";
-        tx.execute("revoke_session", text, args![now, session])
-            .await?;
-        return Ok(Rotation::Reused { session, user });
-    }
-    insert_token(tx, session, new_hash, now, expires_at).await?;
+        Some(spent_at)
+            if now.since(spent_at) < GRACE && has_unused(tx, session, spent_at).await? =>
+        {
+            spent_at
+        }
+        Some(_) => {
+            let text = "UPDATE sessions SET revoked_at = $1 WHERE id = $2";
+            tx.execute("revoke_session", text, args![now, session])
+                .await?;
+            return Ok(Rotation::Reused { session, user });
+        }
+    };
+    insert_token(tx, session, new_hash, successor_of, expires_at).await?;
     Ok(Rotation::Rotated { session, user })
+}
+
+/// Whether what followed a token that was spent at `spent_at` is unused still.
+async fn has_unused(
+    tx: &mut Tx,
+    session: SessionId,
+    spent_at: Timestamp,
+) -> Result<bool, StoreError> {
+    let text = "SELECT COUNT(*) FROM refresh_tokens WHERE session_id = $1 AND created_at = $2 AND used_at IS NULL";
+    let values = args![session, spent_at];
+    Ok(tx.scalar("unused_successors", text, values).await? > 0)
 }
 
 async fn insert_token(

@@ -6,6 +6,8 @@ on_both![
     only_one_account_can_be_the_first,
     an_address_is_taken_once_and_an_invitation_used_once,
     a_refresh_token_that_comes_twice_revokes_its_family,
+    a_token_spent_just_now_may_come_again,
+    of_two_that_renew_at_once_both_are_served,
     expired_unknown_and_signed_out_tokens_are_refused,
 ];
 
@@ -81,47 +83,81 @@ async fn an_address_is_taken_once_and_an_invitation_used_once(store: Store) {
     );
 }
 
+/// Seconds after [`NOW`].
+fn after(seconds: i64) -> jarvis_domain::Timestamp {
+    at(NOW.micros() + seconds * 1_000_000)
+}
+
 async fn a_refresh_token_that_comes_twice_revokes_its_family(store: Store) {
     let db = store.open().await;
     let enzo = user(&db, "enzo@example.org").await;
-    let session = db
-        .create_session(enzo.id, "t1", NOW, at(9_000_000))
-        .await
-        .unwrap();
-    let rotated = Rotation::Rotated {
-        session,
-        user: enzo.id,
+    let session = db.create_session(enzo.id, "t1", NOW, after(99)).await;
+    let (session, user) = (session.unwrap(), enzo.id);
+    let rotate = async |old: &str, new: &str, seconds: i64| {
+        let made = db.rotate_refresh_token(old, new, after(seconds), after(99));
+        made.await.unwrap()
     };
-    assert_eq!(
-        db.rotate_refresh_token("t1", "t2", NOW, at(9_000_000))
-            .await
-            .unwrap(),
-        rotated
-    );
-    assert_eq!(
-        db.rotate_refresh_token("t2", "t3", NOW, at(9_000_000))
-            .await
-            .unwrap(),
-        rotated
-    );
+    let rotated = Rotation::Rotated { session, user };
+    assert_eq!(rotate("t1", "t2", 1).await, rotated);
+    assert_eq!(rotate("t2", "t3", 2).await, rotated);
     assert!(db.session_is_live(session).await.unwrap());
-    assert_eq!(
-        db.rotate_refresh_token("t1", "x", NOW, at(9_000_000))
-            .await
-            .unwrap(),
-        Rotation::Reused {
-            session,
-            user: enzo.id
-        }
-    );
+    // Within the grace, but its successor was used.
+    let reused = Rotation::Reused { session, user };
+    assert_eq!(rotate("t1", "x", 3).await, reused);
     assert!(!db.session_is_live(session).await.unwrap());
-    assert_eq!(
-        db.rotate_refresh_token("t3", "t4", NOW, at(9_000_000))
-            .await
-            .unwrap(),
-        Rotation::Refused,
-        "the newest falls with its family"
-    );
+    let newest = rotate("t3", "t4", 3).await;
+    assert_eq!(newest, Rotation::Refused, "it falls with its family");
+}
+
+async fn a_token_spent_just_now_may_come_again(store: Store) {
+    let db = store.open().await;
+    let enzo = user(&db, "enzo@example.org").await;
+    let session = db.create_session(enzo.id, "t1", NOW, after(99)).await;
+    let (session, user) = (session.unwrap(), enzo.id);
+    let rotate = async |old: &str, new: &str, seconds: i64| {
+        let made = db.rotate_refresh_token(old, new, after(seconds), after(99));
+        made.await.unwrap()
+    };
+    let rotated = Rotation::Rotated { session, user };
+    let reused = Rotation::Reused { session, user };
+    assert_eq!(rotate("t1", "lost", 1).await, rotated);
+    assert_eq!(rotate("t1", "lost too", 5).await, rotated);
+    assert_eq!(rotate("t1", "t2", 10).await, rotated);
+    assert_eq!(rotate("t2", "t3", 20).await, rotated);
+    // The first of the siblings that was used has spent them all.
+    assert_eq!(rotate("lost", "x", 30).await, reused);
+    assert!(!db.session_is_live(session).await.unwrap());
+
+    let session = db.create_session(enzo.id, "u1", NOW, after(99)).await;
+    let session = session.unwrap();
+    let rotated = Rotation::Rotated { session, user };
+    assert_eq!(rotate("u1", "u2", 1).await, rotated);
+    let late = rotate("u1", "x", 11).await;
+    assert_eq!(late, Rotation::Reused { session, user }, "10 s are over");
+}
+
+async fn of_two_that_renew_at_once_both_are_served(store: Store) {
+    let one = store.open().await;
+    let two = store.open().await;
+    let enzo = user(&one, "enzo@example.org").await;
+    for round in 0..20 {
+        let token = |name: &str| format!("{name} {round}");
+        let (old, left, right, next) = (token("t"), token("left"), token("right"), token("n"));
+        let session = one.create_session(enzo.id, &old, NOW, after(99)).await;
+        let session = session.unwrap();
+        let rotated = Rotation::Rotated {
+            session,
+            user: enzo.id,
+        };
+        let (first, second) = tokio::join!(
+            one.rotate_refresh_token(&old, &left, after(1), after(99)),
+            two.rotate_refresh_token(&old, &right, after(2), after(99))
+        );
+        assert_eq!((first.unwrap(), second.unwrap()), (rotated, rotated));
+        // Both go on with either: one cookie is left of the two.
+        let next = two.rotate_refresh_token(&left, &next, after(3), after(99));
+        assert_eq!(next.await.unwrap(), rotated);
+    }
 }
 
 async fn expired_unknown_and_signed_out_tokens_are_refused(store: Store) {
