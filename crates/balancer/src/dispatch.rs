@@ -6,7 +6,7 @@ use crate::{
     metrics,
     node::{Node, Pass, Verdict},
     policy::{Choice, Guess, Outcome, View},
-    queue::{Claim, CountSlots, Entry, Place, Turn, Waiter},
+    queue::{self, Claim, Entry, Estimate, Place, Turn, Waiter},
     shared::Shared,
     transport::{Line, TransportError},
     upstream::{Outgoing, noticed},
@@ -145,22 +145,39 @@ impl Drop for ShownQueue<'_> {
 
 /// `None`: no more may wait. `told`: somebody wants to know the place.
 fn enter(shared: &Arc<Shared>, ask: &Ask, told: bool) -> Option<Waiter> {
-    let slots = || -> CountSlots {
-        let (pool, model) = (Arc::clone(shared), ask.model.clone());
-        Box::new(move || {
-            let nodes = pool.pool.nodes();
-            let having = nodes.iter().filter(|node| node.has(&model));
-            having.map(|node| node.slots.capacity()).sum()
-        })
+    let estimate = || -> Estimate {
+        let (shared, model) = (Arc::clone(shared), ask.model.clone());
+        Box::new(move |line| expected_wait(&shared, &model, line))
     };
     let entry = Entry {
         priority: ask.caller.priority,
         user: ask.caller.user,
         tag: ask.model.as_str().into(),
         deadline: Instant::now() + shared.options.queue_timeout,
-        slots: told.then(slots),
+        estimate: told.then(estimate),
     };
     shared.queue.enter(entry).ok()
+}
+
+/// How long who waits for `model` has to, by how fast the nodes that have it let go of their slots. Of those ahead, a share
+/// waits for other nodes: as large as of all.
+fn expected_wait(shared: &Shared, model: &str, line: &queue::Line<'_>) -> Option<Duration> {
+    let nodes = shared.pool.nodes();
+    let having = || nodes.iter().filter(|node| node.serves() && node.has(model));
+    // Slots let go of in a second. What a node has not shown yet is taken to be as with the others.
+    let pace = |node: &Arc<Node>| {
+        let hold = node.slots.mean_hold().or(line.mean_hold)?;
+        Some(f64::from(node.slots.capacity()) / hold)
+    };
+    let pace: f64 = having().filter_map(pace).sum();
+    let all: usize = line.waiting.values().sum();
+    let rivals = line.waiting.iter();
+    let rivals = rivals.filter(|(tag, _)| having().any(|node| node.has(tag)));
+    let rivals: usize = rivals.map(|(_, count)| count).sum();
+    #[expect(clippy::cast_precision_loss, reason = "an estimate over small counts")]
+    let ahead = line.ahead as f64 * rivals as f64 / all.max(1) as f64;
+    let wait = (pace > 0.0).then(|| (ahead + 1.0) / pace)?;
+    Duration::try_from_secs_f64(wait).ok()
 }
 
 enum Tried {

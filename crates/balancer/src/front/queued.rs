@@ -76,7 +76,9 @@ fn queued(place: Place, waiting: Waiting<Forwarded>) -> Response {
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(POSITION, (place.ahead + 1).into());
     if let Some(eta) = place.eta {
-        headers.insert(ETA, eta.as_secs().into());
+        // Rounded up: nobody who waits does so for no time.
+        let seconds = eta.as_secs() + u64::from(eta.subsec_nanos() > 0);
+        headers.insert(ETA, seconds.max(1).into());
     }
     response
 }

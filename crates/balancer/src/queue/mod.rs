@@ -18,4 +18,4 @@ pub(crate) use board::{Place, Tag};
 pub(crate) use capacity::Capacity;
 pub use order::Priority;
 pub(crate) use slots::{Claim, Freed, Slots};
-pub(crate) use waiter::{CountSlots, Entry, Queue, Turn, Waiter};
+pub(crate) use waiter::{Entry, Estimate, Line, Queue, Turn, Waiter};

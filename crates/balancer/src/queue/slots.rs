@@ -5,7 +5,10 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -33,6 +36,8 @@ pub(crate) struct Slots {
     draining: AtomicU32,
     capacity: AtomicU32,
     learnt: Mutex<Option<Learnt>>,
+    /// A moving mean of how long a slot is held, seconds, as bits; 0 before any was let go.
+    mean_hold: AtomicU64,
     /// When the last look began that found the node idle.
     idle: watch::Sender<Option<Instant>>,
     freed: Box<dyn Fn(Freed) + Send + Sync>,
@@ -47,6 +52,7 @@ impl Slots {
             draining: AtomicU32::new(0),
             capacity: AtomicU32::new(limit),
             learnt: Mutex::new(learnt),
+            mean_hold: AtomicU64::new(0),
             idle: watch::Sender::new(None),
             freed: Box::new(freed),
         }
@@ -85,6 +91,20 @@ impl Slots {
     pub(crate) fn free(&self) -> u32 {
         let capacity = self.capacity.load(SeqCst);
         capacity.saturating_sub(self.active.load(SeqCst))
+    }
+
+    /// How long a slot is held, in the mean of late; `None` before one was let go.
+    pub(crate) fn mean_hold(&self) -> Option<f64> {
+        let mean = self.mean_hold.load(Relaxed);
+        (mean != 0).then(|| f64::from_bits(mean))
+    }
+
+    fn held(&self, held: Duration) {
+        let held = held.as_secs_f64();
+        let mean = self.mean_hold();
+        let mean = mean.map_or(held, |mean| mean + 0.1 * (held - mean));
+        // Of two at once one may be lost: it is an estimate.
+        self.mean_hold.store(mean.to_bits(), Relaxed);
     }
 
     /// From now on. What is in use beyond a smaller capacity stays until it ends.
@@ -145,9 +165,11 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let before = self.slots.active.fetch_sub(1, SeqCst);
         let usable = before <= self.slots.capacity.load(SeqCst);
+        let held = self.since.elapsed();
+        self.slots.held(held);
         (self.slots.freed)(Freed {
             slots: u32::from(usable),
-            held: Some(self.since.elapsed()),
+            held: Some(held),
         });
     }
 }
@@ -239,6 +261,7 @@ mod tests {
             held: Some(Duration::from_secs(3)),
         };
         assert_eq!(*told.lock().unwrap(), [freed]);
+        assert_eq!(slots.mean_hold(), Some(3.0));
         assert!(slots.try_claim(Instant::now()).is_some());
     }
 

@@ -74,7 +74,10 @@ fn entry(tag: &str) -> Entry {
         user: 1,
         tag: tag.into(),
         deadline: Instant::now() + FAR,
-        slots: Some(Box::new(|| 2)),
+        estimate: Some(Box::new(|line| {
+            let turns = u32::try_from(line.ahead + 1).unwrap();
+            Some(Duration::from_secs_f64(line.mean_hold?) * turns / 2)
+        })),
     }
 }
 
@@ -473,7 +476,7 @@ impl World {
                     user: *user,
                     tag: (*tag).into(),
                     deadline: Instant::now() + Duration::from_secs(*seconds),
-                    slots: Some(Box::new(|| 4)),
+                    estimate: Some(Box::new(|line| line.mean_hold.map(Duration::from_secs_f64))),
                 };
                 let full = self.queue.len() >= 24;
                 let entered = self.queue.enter(entry);

@@ -30,12 +30,23 @@ pub(crate) struct Entry {
     pub(crate) tag: Tag,
     /// When waiting is given up.
     pub(crate) deadline: Instant,
-    /// Counts the slots that could serve this, whether free or not, for the estimate; `None` where nobody wants to be told of
-    /// the place.
-    pub(crate) slots: Option<CountSlots>,
+    /// Estimates how long it waits; `None` where nobody wants to be told of the place.
+    pub(crate) estimate: Option<Estimate>,
 }
 
-pub(crate) type CountSlots = Box<dyn Fn() -> u32 + Send + Sync>;
+/// From the queue to a wait; `None`: nobody can tell.
+pub(crate) type Estimate = Box<dyn Fn(&Line<'_>) -> Option<Duration> + Send + Sync>;
+
+/// The queue as somebody who waits in it sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'q> {
+    /// Who is ahead, whatever they wait for.
+    pub(crate) ahead: usize,
+    /// How many wait for each tag.
+    pub(crate) waiting: &'q HashMap<Tag, usize>,
+    /// How long slots are held, wherever, in the mean: seconds.
+    pub(crate) mean_hold: Option<f64>,
+}
 
 /// No more may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +107,7 @@ impl Queue {
             user,
             tag,
             deadline,
-            slots,
+            estimate,
         } = entry;
         let number = self.shared.with(|board| {
             let (limit, tag) = (board.limit(), Arc::clone(&tag));
@@ -109,7 +120,7 @@ impl Queue {
             number,
             deadline,
             tag,
-            slots,
+            estimate,
             trying: false,
             told: None,
             look_at: Instant::now(),
@@ -184,7 +195,7 @@ pub(crate) enum Turn {
     /// There may be something to claim. To be answered at once, without awaiting anything else, by
     /// [`Waiter::took`], [`Waiter::lost`] or [`Waiter::pass`]; asking for the next turn means that it was lost.
     Try,
-    /// The place has changed; the first such tells it. At most twice a second, and only where slots are counted.
+    /// The place has changed; the first such tells it. At most twice a second, and only where waits are estimated.
     Moved(Place),
     /// The deadline has passed; it is off the queue.
     Late,
@@ -197,7 +208,7 @@ pub(crate) struct Waiter {
     deadline: Instant,
     #[cfg_attr(not(test), expect(dead_code, reason = "seen by tests"))]
     tag: Tag,
-    slots: Option<CountSlots>,
+    estimate: Option<Estimate>,
     trying: bool,
     told: Option<Place>,
     look_at: Instant,
@@ -212,7 +223,7 @@ impl Waiter {
             self.lost();
         }
         loop {
-            let look_at = self.slots.as_ref().map(|_| self.look_at);
+            let look_at = self.estimate.as_ref().map(|_| self.look_at);
             let alarm = look_at.map_or(self.deadline, |at| at.min(self.deadline));
             let mut alarm = pin!(time::sleep_until(alarm));
             let found = poll_fn(|context| {
@@ -230,7 +241,7 @@ impl Waiter {
                 Found::Gone => return Turn::Late,
                 Found::Waiting => {}
             }
-            if self.slots.is_some()
+            if self.estimate.is_some()
                 && let Some(place) = self.look()
             {
                 return Turn::Moved(place);
@@ -263,15 +274,16 @@ impl Waiter {
 
     /// Where it stands now.
     pub(crate) fn place(&self) -> Place {
-        let (ahead, mean) = self.shared.with(|board| {
+        let (ahead, mean_hold, waiting) = self.shared.with(|board| {
             let ahead = board.ahead(self.number, Instant::now());
-            (ahead, board.mean_hold())
+            (ahead, board.mean_hold(), board.tags().clone())
         });
-        let slots = self.slots.as_ref().map_or(0, |slots| slots());
-        #[expect(clippy::cast_precision_loss, reason = "an estimate over small counts")]
-        let rounds = (ahead + 1) as f64 / f64::from(slots);
-        let eta = mean.filter(|_| slots > 0).map(|mean| mean * rounds);
-        let eta = eta.and_then(|eta| Duration::try_from_secs_f64(eta).ok());
+        let line = Line {
+            ahead,
+            waiting: &waiting,
+            mean_hold,
+        };
+        let eta = self.estimate.as_ref().and_then(|estimate| estimate(&line));
         Place { ahead, eta }
     }
 

@@ -66,6 +66,8 @@ async fn who_asks_for_it_reads_its_place_before_its_answer() {
             assert_eq!((answer.status, answer.whole), (200, true));
             assert_eq!(answer.header("content-type"), "text/event-stream");
             assert_eq!(answer.header("x-jarvis-queue-position"), position);
+            // However short: nobody who waits does so for no time.
+            assert_eq!(answer.header("x-jarvis-queue-eta"), "1");
             let (told, text) = apart(answer);
             let (last, places) = told.split_last().unwrap();
             assert_eq!(
@@ -147,4 +149,47 @@ async fn who_is_told_and_leaves_is_off_the_queue() {
     assert!(busy.end().await.whole);
     served.until_idle().await;
     assert_eq!(one.tally().asked, 1);
+}
+
+/// What others wait for on other nodes, and how long those take, says nothing of this wait.
+#[tokio::test]
+async fn a_wait_is_expected_by_the_nodes_that_have_the_model() {
+    let dialect = Dialect::OpenAiChat;
+    let slow = node().await;
+    let quick_node = FakeOllama::with(vec![FakeModel::engine("n:latest")]).await;
+    let nodes = vec![
+        with_slots("slow", &slow, 1),
+        with_slots("quick", &quick_node, 1),
+    ];
+    let served = serve(quick(), nodes).await;
+    let (path, other) = (dialect.path(), dialect.asking("n", true, &Value::Null));
+    assert!(served.post(path, &other).await.whole);
+    // The slow one holds its slot for a while.
+    let (busy, gate) = occupy(&served, &slow).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    gate.open();
+    assert!(busy.end().await.whole);
+    let (busy, gate) = occupy(&served, &slow).await;
+    let mut waiting = Vec::new();
+    for count in 1..=5 {
+        waiting.push(ask(&served, dialect).await);
+        served.until_waiting(count).await;
+    }
+    let held = Gate::default();
+    quick_node.script([Step::Records(1), Step::Gate(held.clone()), Step::Rest]);
+    let mut first = served.begin(path, &other).await;
+    first.until(dialect.first()).await;
+    let second = served.send("POST", path, &TOLD, &other).await;
+    served.until_waiting(6).await;
+    held.open();
+    let told = second.end().await;
+    assert_eq!(told.header("x-jarvis-queue-eta"), "1", "{told:?}");
+    assert!(first.end().await.whole);
+    gate.open();
+    assert!(busy.end().await.whole);
+    for (ahead, client) in waiting.into_iter().enumerate() {
+        let answer = client.end().await;
+        let eta: usize = answer.header("x-jarvis-queue-eta").parse().unwrap();
+        assert!(eta > 2 * (ahead + 1), "{eta}");
+    }
 }
