@@ -21,7 +21,7 @@ use bytes::Bytes;
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, BufWriter},
+    io::{self, BufWriter, Write as _},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -240,6 +240,10 @@ async fn probe(node: &Node, path: &str, body: Bytes) -> Option<(u16, Bytes)> {
 
 /// Adds to the file what is recorded from now on.
 fn recorder(path: &Path) -> io::Result<Recorder<BufWriter<File>>> {
-    let file = File::options().create(true).append(true).open(path)?;
+    let mut file = File::options().create(true).append(true).open(path)?;
+    if file.metadata()?.len() > 0 {
+        // The last record may have been cut off. Blank lines are skipped.
+        file.write_all(b"\n")?;
+    }
     Recorder::new(BufWriter::new(file))
 }

@@ -161,7 +161,8 @@ pub enum TraceError {
 }
 
 impl Trace {
-    /// Reads a trace. Requests may stand in any order: a recorder writes them as they end.
+    /// Reads a trace. Requests may stand in any order: a recorder writes them as they end. One that was killed while it wrote
+    /// leaves a record that is cut off, at the end or before the next header: it is left out, with a warning.
     pub fn read(mut from: impl BufRead) -> Result<Self, TraceError> {
         let mut number = 0;
         let first = next_line(&mut from, &mut number)?.ok_or(TraceError::Empty)?;
@@ -170,14 +171,26 @@ impl Trace {
             requests: Vec::new(),
         };
         let (mut begin, mut latest) = (0.0, 0.0_f64);
+        let mut cut = None;
         while let Some(line) = next_line(&mut from, &mut number)? {
             // A recorder that is started again on the same file begins with its header, and counts from 0 again.
             if line.starts_with(b"{\"jarvis_trace\"") {
                 header(&line, number)?;
                 begin = latest;
+                left_out(cut.take());
                 continue;
             }
-            let mut request: Request = parsed(&line, number)?;
+            if let Some(error) = cut.take() {
+                return Err(error);
+            }
+            let mut request: Request = match parsed(&line, number) {
+                Ok(request) => request,
+                Err(error) if error.is_cut() => {
+                    cut = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if !request.sensible() {
                 return Err(TraceError::Senseless { line: number });
             }
@@ -185,6 +198,7 @@ impl Trace {
             latest = request.at.max(latest);
             trace.requests.push(request);
         }
+        left_out(cut);
         trace.requests.sort_by(|a, b| a.at.total_cmp(&b.at));
         Ok(trace)
     }
@@ -196,6 +210,19 @@ impl Trace {
             write_record(&mut to, request)?;
         }
         to.flush()
+    }
+}
+
+impl TraceError {
+    /// A record ends in its midst.
+    fn is_cut(&self) -> bool {
+        matches!(self, Self::Malformed { source, .. } if source.is_eof())
+    }
+}
+
+fn left_out(cut: Option<TraceError>) {
+    if let Some(error) = cut {
+        tracing::warn!("a record that is cut off is left out: {error}");
     }
 }
 
@@ -244,7 +271,7 @@ fn header(line: &[u8], number: usize) -> Result<Header, TraceError> {
 }
 
 fn parsed<T: for<'a> Deserialize<'a>>(line: &[u8], number: usize) -> Result<T, TraceError> {
-    serde_json::from_slice(line).map_err(|source| TraceError::Malformed {
+    serde_json::from_slice(line.trim_ascii_end()).map_err(|source| TraceError::Malformed {
         line: number,
         source,
     })

@@ -32,7 +32,7 @@ fn a_bad_trace_is_refused_with_its_line() {
     assert!(read("").contains("empty"));
     assert!(read("{\"jarvis_trace\":2,\"new\":0}").contains("version 2"));
     let head = "{\"jarvis_trace\":1}\n\n";
-    assert!(read(&format!("{head}{{\"at\":")).contains("line 3"));
+    assert!(read(&format!("{head}{{\"at\":]")).contains("line 3"));
     let early = "{\"at\":-1,\"model\":\"m\",\"prompt_bytes\":1,\"tokens\":1}";
     assert!(read(&format!("{head}{early}")).contains("line 3"));
     let node = "{\"jarvis_trace\":1,\"nodes\":[{\"name\":\"a\",\"slots\":0}]}";
@@ -162,6 +162,15 @@ fn a_recorded_trace_can_be_replayed_and_tells_nothing() {
     assert_eq!(read.requests[0].prefix, read.requests[1].prefix);
     let other = Trace::read(record().as_bytes()).unwrap();
     assert_ne!(other.requests[0].user, read.requests[0].user, "another key");
+    // The recorder was killed while it wrote: at the end, and before another begins on the same file.
+    let half = "\n{\"at\":9,\"mod";
+    let cut = Trace::read(format!("{text}{half}").as_bytes()).unwrap();
+    assert_eq!(cut, read);
+    let gone_on = format!("{text}{half}\n{}{half}", record());
+    assert_eq!(Trace::read(gone_on.as_bytes()).unwrap().requests.len(), 4);
+    let within = format!("{text}{half}\n{}", text.lines().last().unwrap());
+    let refused = Trace::read(within.as_bytes()).unwrap_err();
+    assert!(refused.to_string().contains("line 5"), "{refused}");
     let twice = format!("{text}{}", record());
     let twice = Trace::read(twice.as_bytes()).unwrap();
     let times: Vec<_> = twice.requests.iter().map(|request| request.at).collect();
