@@ -109,6 +109,7 @@ impl Synthetic {
                 ..Header::default()
             },
             requests,
+            cut: 0,
         }
     }
 

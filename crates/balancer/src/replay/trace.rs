@@ -116,6 +116,8 @@ pub struct Trace {
     pub header: Header,
     /// The requests, in order of arrival.
     pub requests: Vec<Request>,
+    /// Records that were cut off and are left out.
+    pub cut: usize,
 }
 
 /// A trace that cannot be read. Lines are counted from 1.
@@ -162,13 +164,14 @@ pub enum TraceError {
 
 impl Trace {
     /// Reads a trace. Requests may stand in any order: a recorder writes them as they end. One that was killed while it wrote
-    /// leaves a record that is cut off, at the end or before the next header: it is left out, with a warning.
+    /// leaves a record that is cut off, at the end or before the next header: it is left out and counted.
     pub fn read(mut from: impl BufRead) -> Result<Self, TraceError> {
         let mut number = 0;
         let first = next_line(&mut from, &mut number)?.ok_or(TraceError::Empty)?;
         let mut trace = Self {
             header: header(&first, number)?,
             requests: Vec::new(),
+            cut: 0,
         };
         let (mut begin, mut latest) = (0.0, 0.0_f64);
         let mut cut = None;
@@ -177,7 +180,7 @@ impl Trace {
             if line.starts_with(b"{\"jarvis_trace\"") {
                 header(&line, number)?;
                 begin = latest;
-                left_out(cut.take());
+                trace.cut += usize::from(cut.take().is_some());
                 continue;
             }
             if let Some(error) = cut.take() {
@@ -198,7 +201,7 @@ impl Trace {
             latest = request.at.max(latest);
             trace.requests.push(request);
         }
-        left_out(cut);
+        trace.cut += usize::from(cut.is_some());
         trace.requests.sort_by(|a, b| a.at.total_cmp(&b.at));
         Ok(trace)
     }
@@ -217,12 +220,6 @@ impl TraceError {
     /// A record ends in its midst.
     fn is_cut(&self) -> bool {
         matches!(self, Self::Malformed { source, .. } if source.is_eof())
-    }
-}
-
-fn left_out(cut: Option<TraceError>) {
-    if let Some(error) = cut {
-        tracing::warn!("a record that is cut off is left out: {error}");
     }
 }
 

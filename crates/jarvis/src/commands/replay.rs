@@ -4,7 +4,11 @@ use super::print;
 use crate::cli::ReplayArgs;
 use anyhow::{Context as _, Result};
 use jarvis_balancer::replay::{Contender, NodeShape, Options, Starting, Synthetic, Trace, replay};
-use std::{fs::File, io::BufReader, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, BufReader, Write as _},
+    process::ExitCode,
+};
 
 /// Prints how each strategy did.
 ///
@@ -37,7 +41,17 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode> {
 
 fn read(name: &str) -> Result<Trace> {
     let file = File::open(name).with_context(|| format!("the trace {name} cannot be read"))?;
-    Trace::read(BufReader::new(file)).with_context(|| format!("{name} is not a trace"))
+    let trace =
+        Trace::read(BufReader::new(file)).with_context(|| format!("{name} is not a trace"))?;
+    if trace.cut > 0 {
+        let cut = trace.cut;
+        // Who cannot be told is given the table all the same.
+        let _ = writeln!(
+            io::stderr(),
+            "{name}: records that are cut off are left out: {cut}"
+        );
+    }
+    Ok(trace)
 }
 
 fn parsed<T>(given: &[String], flag: &str) -> Result<Vec<T>>

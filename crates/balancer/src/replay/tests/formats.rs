@@ -165,9 +165,10 @@ fn a_recorded_trace_can_be_replayed_and_tells_nothing() {
     // The recorder was killed while it wrote: at the end, and before another begins on the same file.
     let half = "\n{\"at\":9,\"mod";
     let cut = Trace::read(format!("{text}{half}").as_bytes()).unwrap();
-    assert_eq!(cut, read);
+    assert_eq!((cut.requests, cut.cut), (read.requests.clone(), 1));
     let gone_on = format!("{text}{half}\n{}{half}", record());
-    assert_eq!(Trace::read(gone_on.as_bytes()).unwrap().requests.len(), 4);
+    let gone_on = Trace::read(gone_on.as_bytes()).unwrap();
+    assert_eq!((gone_on.requests.len(), gone_on.cut), (4, 2));
     let within = format!("{text}{half}\n{}", text.lines().last().unwrap());
     let refused = Trace::read(within.as_bytes()).unwrap_err();
     assert!(refused.to_string().contains("line 5"), "{refused}");
