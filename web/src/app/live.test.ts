@@ -251,6 +251,18 @@ describe("live answers over the socket", () => {
     expect(wire().sent.at(-1)).toMatchObject({ type: "subscribe", generation_id: "g", offset: 4 });
   });
 
+  it("goes on with an answer whose end nobody could keep", async () => {
+    const { live, wire, wait } = await following();
+    live.follow("g", "Held");
+    const cut = { type: "interrupted", generation_id: "g", reason: "storage_failed" };
+    wire().say({ ...cut, status: "running" });
+    expect(live.get("g")).toMatchObject({ phase: "running", text: "Held" });
+    wait();
+    expect(wire().sent.at(-1)).toMatchObject({ type: "subscribe", generation_id: "g", offset: 4 });
+    wire().say(delta(4, " and more"));
+    expect(live.get("g")?.text).toBe("Held and more");
+  });
+
   it("asks for the missing bytes when there is a gap", async () => {
     const { live, wire } = await following();
     live.follow("g", "", true);

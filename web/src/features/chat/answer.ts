@@ -16,10 +16,10 @@ export interface Answer {
   readonly error: { code: string; message: string } | null;
 }
 
-/** `subscribe`: bytes are missing, ask again from `answer.bytes`. */
+/** `subscribe`: bytes are missing, ask again from `answer.bytes`; `later`: the same when a moment has passed. */
 export interface Step {
   readonly answer: Answer;
-  readonly need: "nothing" | "subscribe";
+  readonly need: "nothing" | "subscribe" | "later";
 }
 
 const encoder = new TextEncoder();
@@ -81,6 +81,8 @@ export function applyFrame(answer: Answer, frame: AnswerFrame): Step {
       return applyDone(answer, frame);
     case "interrupted":
       if (!isLive(answer)) return settled(answer);
+      // It has not ended: whoever has the stores next goes on with it.
+      if (frame.status === "running") return { answer, need: "later" };
       return settled({
         ...answer,
         phase: frame.status === "failed" ? "failed" : "interrupted",

@@ -77,9 +77,7 @@ export class LiveAnswers {
         this.apply({ type: "interrupted", generation_id, reason: code, message });
       }
       // The answer goes on while its database is away; only the question whose it is cannot be answered.
-      if (code === "store_unavailable") {
-        this.later(() => this.subscribe(generation_id), ASK_AGAIN_MS);
-      }
+      if (code === "store_unavailable") this.subscribeLater(generation_id);
     }
     if (!ANSWER_TYPES.has(frame.type)) return;
     this.apply(frame as AnswerFrame);
@@ -90,6 +88,7 @@ export class LiveAnswers {
     if (!before) return;
     const { answer, need } = applyFrame(before, frame);
     if (need === "subscribe") this.subscribe(frame.generation_id);
+    if (need === "later") this.subscribeLater(frame.generation_id);
     if (answer === before) return;
     this.answers.set(answer.generationId, answer);
     if (isLive(answer)) {
@@ -111,6 +110,10 @@ export class LiveAnswers {
     if (!answer) return;
     const { bytes: offset, epoch } = answer;
     this.socket.tell({ type: "subscribe", generation_id: generationId, offset, epoch });
+  }
+
+  private subscribeLater(generationId: string): void {
+    this.later(() => this.subscribe(generationId), ASK_AGAIN_MS);
   }
 
   private mark(generationId: string): void {
