@@ -109,6 +109,14 @@ impl Balancer {
         true
     }
 
+    /// Metrics in Prometheus' text format without those of nodes that were taken out. The recorder keeps them for as long as
+    /// the process lives, and a node that nobody wants any more would be down for ever.
+    #[must_use]
+    pub fn without_removed(&self, metrics: &str) -> String {
+        let nodes = self.shared.pool.nodes();
+        metrics::of_nodes(metrics, nodes.iter().map(|node| node.name.as_str()))
+    }
+
     /// Goes by `strategy` from now on.
     pub fn switch(&self, strategy: Strategy) {
         self.shared.policy.switch(strategy);

@@ -6,7 +6,7 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 /// Handles of one node; looked up once and kept.
 pub(crate) struct NodeMeter {
@@ -114,6 +114,32 @@ pub(crate) fn gauges(node: &Node, queued: f64) {
     node.meter.score.set(figures.health_score);
 }
 
+/// The lines of `text` that tell of these nodes, or of no node.
+pub(crate) fn of_nodes<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> String {
+    // As the text format writes them.
+    let escaped = |name: &str| name.replace('\\', r"\\").replace('"', r#"\""#);
+    let known: HashSet<String> = names.map(escaped).collect();
+    let mut kept = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        if upstream(line).is_none_or(|name| known.contains(name)) {
+            kept.push_str(line);
+        }
+    }
+    kept
+}
+
+/// The node that a line tells of, escaped.
+fn upstream(line: &str) -> Option<&str> {
+    let (_, value) = line.split_once("upstream=\"")?;
+    let mut escaped = false;
+    let end = value.find(|character| {
+        let ends = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        ends
+    })?;
+    (!line.starts_with('#')).then(|| &value[..end])
+}
+
 pub(crate) fn retried() {
     counter!("ollama_lb_retries_total").increment(1);
 }
@@ -199,5 +225,24 @@ pub(crate) fn describe() {
     counter!("ollama_lb_resumes_total", "outcome" => "resumed").increment(0);
     for reason in ["queue_full", "deadline", "no_node"] {
         counter!("ollama_lb_shed_total", "reason" => reason).increment(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_nodes;
+
+    #[test]
+    fn only_nodes_that_are_there_are_told_of() {
+        let text = concat!(
+            "# HELP up upstream=\"gone\"\n",
+            "up{upstream=\"10.0.0.1:11434\"} 1\n",
+            "up{upstream=\"gone\"} 0\n",
+            "up{upstream=\"a \\\"b\\\\\",le=\"1\"} 2\n",
+            "retries 3\n",
+        );
+        let names = ["10.0.0.1:11434", "a \"b\\"];
+        let kept = of_nodes(text, names.into_iter());
+        assert_eq!(kept, text.replace("up{upstream=\"gone\"} 0\n", ""));
     }
 }

@@ -9,6 +9,7 @@ use axum::{
     routing::get,
 };
 use futures_util::future::BoxFuture;
+use jarvis_balancer::Balancer;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use std::{
@@ -33,6 +34,8 @@ pub(crate) struct RolePart {
     pub(crate) site: Site,
     /// What it says of its parts.
     pub(crate) condition: Option<Condition>,
+    /// Whose nodes the metrics tell of.
+    pub(crate) balancer: Option<Balancer>,
 }
 
 /// Says what works and what does not: an object with a `status`, `ok` or `degraded`.
@@ -52,7 +55,10 @@ impl Admin {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     admin.metrics.run_upkeep();
-    let text = admin.metrics.render();
+    let mut text = admin.metrics.render();
+    if let Some(balancer) = admin.role.get().and_then(|part| part.balancer.as_ref()) {
+        text = balancer.without_removed(&text);
+    }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

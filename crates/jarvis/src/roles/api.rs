@@ -17,6 +17,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
         app: backend.api.router().into(),
         admin: Router::new(),
         condition: Some(backend::condition(&backend.api)),
+        balancer: Some(backend.balancer.clone()),
         notes: backend::notes(&backend.api),
         drain: async move { backend.drain(limit).await }.boxed(),
     })

@@ -5,6 +5,7 @@ use crate::{admin::Condition, data_dir::DataDir, secret};
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
 use jarvis_api::{Api, ApiError, Options, RateOptions, Registration, SetUp, SigningSecret};
+use jarvis_balancer::Balancer;
 use jarvis_config::{Config, Loaded, PostgresUrl, RequestRate, StoreSection};
 use jarvis_domain::Clock;
 use jarvis_store::{
@@ -22,6 +23,7 @@ const SERIES_PATIENCE: Duration = Duration::from_secs(3);
 /// The backend and what it stands on.
 pub(super) struct Backend {
     pub(super) api: Api,
+    pub(super) balancer: Balancer,
     db: Db,
     series: Measuring,
     /// What several instances share, besides the database.
@@ -50,11 +52,18 @@ impl Backend {
             series: Some(series.points.clone()),
             ..options(config, secret, context.public)
         };
-        let api = Api::start(options, db.clone(), answers, balancer, Clock::System)
-            .await
-            .map_err(|error| not_started(error, data.path()))?;
+        let api = Api::start(
+            options,
+            db.clone(),
+            answers,
+            balancer.clone(),
+            Clock::System,
+        )
+        .await
+        .map_err(|error| not_started(error, data.path()))?;
         Ok(Self {
             api,
+            balancer,
             db,
             series,
             redis,

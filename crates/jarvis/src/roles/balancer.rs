@@ -22,6 +22,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
     Ok(Running {
         admin: balancer.admin_router(access(config, context.admin.ip().is_loopback())?),
         notes: lines,
+        balancer: Some(balancer),
         ..Running::new(public)
     })
 }

@@ -20,6 +20,7 @@ use crate::{
 use anyhow::Result;
 use axum::{Json, Router};
 use futures_util::{FutureExt as _, future::BoxFuture};
+use jarvis_balancer::Balancer;
 use jarvis_config::{ListenAddress, Loaded};
 use serde_json::json;
 use std::{
@@ -102,6 +103,8 @@ pub(crate) struct Running {
     admin: Router,
     /// What `/health/ready` says of its parts.
     condition: Option<Condition>,
+    /// Whose nodes the metrics tell of.
+    balancer: Option<Balancer>,
     /// Lines to print below the address.
     notes: Vec<String>,
     /// Ends or hands over running work; called once, when the soft stop has begun.
@@ -115,6 +118,7 @@ impl Running {
             app: app.into(),
             admin: Router::new(),
             condition: None,
+            balancer: None,
             notes: Vec::new(),
             drain: ready(()).boxed(),
         }
@@ -200,6 +204,7 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
             guard: guard(admin_address, true),
         },
         condition: running.condition,
+        balancer: running.balancer,
     });
     announce(role, context.public, &running.notes)?;
     lifecycle.until_stop(&mut signals).await;

@@ -34,6 +34,7 @@ pub(super) async fn start(context: &Context) -> Result<Running> {
         app: backend.api.router().fallback_service(web::router()).into(),
         admin: Router::new(),
         condition: Some(backend::condition(&backend.api)),
+        balancer: Some(backend.balancer.clone()),
         notes: lines,
         drain: async move {
             backend.drain(limit).await;

@@ -1,6 +1,6 @@
 //! The balancer as a process: what it says of its nodes, to whom, and what its replay prints.
 
-use crate::process::{Process, get, get_with, run};
+use crate::process::{Process, get, get_with, request, run};
 use serde_json::Value;
 use std::fs;
 
@@ -57,6 +57,22 @@ fn the_state_is_for_operators_only() {
         let (status, text) = get(balancer.public, path);
         assert_eq!(status, 404, "{path}: {text}");
     }
+    assert!(balancer.stop().success());
+}
+
+#[test]
+fn a_node_that_is_taken_out_is_not_down_for_ever() {
+    let home = tempfile::tempdir().unwrap();
+    let (engine, balancer) = balancer(home.path());
+    let line = |text: &str, node: &str| text.contains(&format!("upstream=\"{node}\""));
+    let metrics = || get(balancer.admin, "/metrics").1;
+    let alive = engine.public.to_string();
+    assert!(line(&metrics(), &alive) && line(&metrics(), "127.0.0.1:9"));
+    let host = balancer.admin.to_string();
+    let path = "/admin/nodes/127.0.0.1:9";
+    let removed = request(balancer.admin, "DELETE", path, &[("Host", &host)]);
+    assert_eq!(removed.0, 204, "{}", removed.1);
+    assert!(line(&metrics(), &alive) && !line(&metrics(), "127.0.0.1:9"));
     assert!(balancer.stop().success());
 }
 

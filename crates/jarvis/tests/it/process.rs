@@ -129,8 +129,18 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 /// The same with headers of one's own, the `Host` among them.
 pub(crate) fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    request(address, "GET", path, headers)
+}
+
+/// The same with a method of one's own and no body.
+pub(crate) fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nConnection: close\r\n").unwrap();
     for (name, value) in headers {
         write!(stream, "{name}: {value}\r\n").unwrap();
     }
