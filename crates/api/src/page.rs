@@ -22,20 +22,24 @@ pub(crate) struct PageQuery {
 
 impl PageQuery {
     fn parse(query: &str) -> Result<Self, Problem> {
-        let mut page = Self {
-            limit: DEFAULT_LIMIT,
-            cursor: None,
-        };
+        let (mut limit, mut cursor) = (None, None);
         for pair in query.split('&') {
-            match pair.split_once('=') {
-                Some(("limit", value)) => page.limit = limit(value)?,
-                Some(("cursor", value)) if !value.is_empty() => {
-                    page.cursor = Some(value.to_owned());
-                }
-                _ => {}
+            let Some((name, value)) = pair.split_once('=') else {
+                continue;
+            };
+            let before = match name {
+                "limit" => limit.replace(value),
+                "cursor" => cursor.replace(value),
+                _ => None,
+            };
+            if before.is_some() {
+                return Err(bad(format!("`{name}` is given twice")));
             }
         }
-        Ok(page)
+        Ok(Self {
+            limit: limit.map_or(Ok(DEFAULT_LIMIT), read_limit)?,
+            cursor: cursor.filter(|text| !text.is_empty()).map(str::to_owned),
+        })
     }
 
     /// The cursor's meaning, if there is a cursor.
@@ -47,7 +51,7 @@ impl PageQuery {
     }
 }
 
-fn limit(value: &str) -> Result<u32, Problem> {
+fn read_limit(value: &str) -> Result<u32, Problem> {
     match value.parse() {
         Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
         _ => Err(bad(format!(
@@ -125,6 +129,15 @@ mod tests {
         for bad in ["limit=0", "limit=201", "limit=-1", "limit=", "limit=1e3"] {
             assert_eq!(PageQuery::parse(bad).unwrap_err().status(), 400, "{bad}");
         }
+        for (twice, name) in [
+            ("limit=1&limit=1", "limit"),
+            ("cursor=&x=&cursor=a", "cursor"),
+        ] {
+            let problem = PageQuery::parse(twice).unwrap_err();
+            assert_eq!(problem.status(), 400, "{twice}");
+            assert!(problem.detail().contains(name), "{}", problem.detail());
+        }
+        assert_eq!(PageQuery::parse("x=1&x=2&cursor=").unwrap().cursor, None);
         let place = (Timestamp::from_micros(-5), ConversationId::new());
         assert_eq!(Cursor::read(&place.write()), Some(place));
         assert_eq!(<(Timestamp, ConversationId)>::read("5.x"), None);
