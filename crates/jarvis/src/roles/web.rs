@@ -2,12 +2,13 @@
 
 use super::Running;
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{any, get},
 };
+use serde_json::json;
 
 /// One file of the app, with the compressed forms made when it was built.
 struct File {
@@ -52,9 +53,34 @@ pub(super) fn start() -> Running {
     Running::new(router().route("/health", get(super::health)))
 }
 
-/// Answers every path below the root that is not another's.
+/// Answers every path below the root that is not another's. Programs look under `/api` and `/v1`: what they do not find there
+/// must not look like an answer.
 pub(super) fn router() -> Router {
-    Router::new().fallback(get(serve).head(serve))
+    [
+        "/api",
+        "/api/",
+        "/api/{*rest}",
+        "/v1",
+        "/v1/",
+        "/v1/{*rest}",
+    ]
+    .into_iter()
+    .fold(Router::new(), |router, path| {
+        router.route(path, any(no_interface))
+    })
+    .fallback(get(serve).head(serve))
+}
+
+async fn no_interface() -> Response {
+    let body = json!({
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "code": "not_found",
+        "detail": "there is no such interface at this address",
+    });
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::NOT_FOUND, kind, Json(body)).into_response()
 }
 
 async fn serve(request: Request<Body>) -> Response {
@@ -194,6 +220,7 @@ fn content_type(path: &str) -> &'static str {
 mod tests {
     use super::*;
     use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
 
     static SCRIPT: File = File {
         path: "assets/app-1a2b.js",
@@ -255,6 +282,30 @@ mod tests {
     async fn a_missing_file_is_not_the_page() {
         let response = answer(&Uri::from_static("/assets/gone.js"), &HeaderMap::new());
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn what_a_program_does_not_find_is_not_the_page() {
+        for path in [
+            "/v1/models",
+            "/v1/chat/completions",
+            "/v1/",
+            "/api/tags",
+            "/api",
+        ] {
+            for method in [Method::GET, Method::POST] {
+                let mut request = Request::new(Body::empty());
+                *request.uri_mut() = Uri::from_static(path);
+                *request.method_mut() = method;
+                let response = router().oneshot(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+                let kind = &response.headers()[header::CONTENT_TYPE];
+                assert_eq!(kind, "application/problem+json");
+                let body: serde_json::Value =
+                    serde_json::from_slice(&body(response).await).unwrap();
+                assert_eq!(body["code"], "not_found");
+            }
+        }
     }
 
     #[tokio::test]
