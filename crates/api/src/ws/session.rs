@@ -175,8 +175,9 @@ impl Session {
         if now >= self.next_ping {
             self.next_ping = now + self.app.options.socket.ping_every;
             if self.app.is_shared() {
-                // Another instance may have revoked it, and not been able to say so.
-                check(&self.app, &self.who).await?;
+                // Another instance may have revoked it, and not been able to say so. Boxed: what is asked of the store for it
+                // must not be kept by every quiet socket.
+                Box::pin(check(&self.app, &self.who)).await?;
             }
             wire.ping().await?;
         }
