@@ -2,8 +2,9 @@ const LEASE_MS = 8_000;
 const POLL_MS = 60;
 
 /**
- * Runs `work` while no other tab of this browser does. A refresh token may be used once:
- * two tabs that send the same one look like theft to the server, which then signs all of them out.
+ * Runs `work` while no other tab of this browser does. A refresh token is good for one renewal:
+ * two tabs that send the same one, seconds apart, look like theft to the server, which then signs
+ * all of them out.
  * Web Locks exist only in secure contexts; elsewhere a lease in localStorage has to do.
  */
 export async function exclusively<T>(name: string, work: () => Promise<T>): Promise<T> {
