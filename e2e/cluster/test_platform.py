@@ -133,7 +133,8 @@ def test_the_database_fails_over_and_nothing_is_lost(platform, services, round):
             return platform.at(second).http.post(f"{platform.account.base}/conversations", json={}).status_code == 201
 
         wait_for(writes, "writing after the fail-over", patience=30)
-        assert [name.split()[0] for name in down(third)] == ["postgresql"]
+        # Each instance finds the new primary by itself.
+        wait_for(lambda: [name.split()[0] for name in down(third)] == ["postgresql"], "only the lost host to be missed")
     finally:
         services.tell(f"patroni restart {primary}")
     follow(platform, second, seen, None)
