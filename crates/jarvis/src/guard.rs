@@ -4,9 +4,10 @@
 //! the browser: by a name of the page's own that resolves to 127.0.0.1 (seen by its `Host`), or by a plain cross-site
 //! request (seen by its `Origin`). Addresses and `localhost` are no site's names, so they are always let in.
 
+use crate::refusal::Shape;
 use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use std::{net::IpAddr, sync::Arc};
 
@@ -23,23 +24,24 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// The answer to a request from elsewhere; `None`: it is to be let in.
-    pub(crate) fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
+    pub(crate) fn refusal(&self, shape: Shape, headers: &HeaderMap) -> Option<Response> {
         if self.hosts
             && let Some(host) = text(headers, &header::HOST)
             && !self.is_ours(host)
         {
             let why = format!(
                 "This address is for the programs of this machine, and `{host}` is none of its names. If a proxy \
-                 passes the request on, add its origin to server.allowed_origins.\n"
+                 passes the request on, add its origin to server.allowed_origins."
             );
-            return Some((StatusCode::MISDIRECTED_REQUEST, why).into_response());
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            return Some(shape.refusal(status, "foreign_host", &why));
         }
         if self.origins
             && headers.contains_key(header::ORIGIN)
             && !text(headers, &header::ORIGIN).is_some_and(|origin| self.knows(origin))
         {
-            let why = "Pages of other sites may not use this address; server.allowed_origins names those that may.\n";
-            return Some((StatusCode::FORBIDDEN, why).into_response());
+            let why = "Pages of other sites may not use this address; server.allowed_origins names those that may.";
+            return Some(shape.refusal(StatusCode::FORBIDDEN, "foreign_origin", why));
         }
         None
     }
@@ -83,7 +85,7 @@ mod tests {
 
     fn status(guard: &Guard, name: HeaderName, value: &str) -> u16 {
         let headers = HeaderMap::from_iter([(name, value.parse().unwrap())]);
-        let refused = guard.refusal(&headers);
+        let refused = guard.refusal(Shape::Text, &headers);
         refused.map_or(200, |refused| refused.status().as_u16())
     }
 

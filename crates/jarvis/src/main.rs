@@ -10,6 +10,7 @@ mod guard;
 mod lifecycle;
 mod listen;
 mod long;
+mod refusal;
 mod roles;
 mod secret;
 mod site;

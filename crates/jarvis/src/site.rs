@@ -1,18 +1,17 @@
 //! What a listener serves: what a role answers, and what holds for all of it. Pages of other sites stay out, a pause in a
 //! body ends the request, a panic ends it alone.
 
-use crate::guard::Guard;
+use crate::{guard::Guard, refusal::Shape};
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
     extract::ConnectInfo,
-    http::{Request, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{Request, StatusCode},
+    response::Response,
 };
 use futures_util::FutureExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use jarvis_balancer::Public;
-use serde_json::json;
 use std::{
     error::Error,
     future::ready,
@@ -66,13 +65,14 @@ impl Site {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        if let Some(refused) = self.guard.refusal(request.headers()) {
+        let shape = Shape::of(request.uri().path());
+        if let Some(refused) = self.guard.refusal(shape, request.headers()) {
             return ready(refused).left_future();
         }
         let answer = self.app.answer(peer, request.map(Unpaused::new));
         let answer = AssertUnwindSafe(answer).catch_unwind();
         answer
-            .map(|answer| answer.unwrap_or_else(|_| panicked()))
+            .map(move |answer| answer.unwrap_or_else(|_| panicked(shape)))
             .right_future()
     }
 }
@@ -103,16 +103,9 @@ impl App {
     }
 }
 
-fn panicked() -> Response {
-    let body = json!({
-        "type": "about:blank",
-        "title": "Internal error",
-        "status": 500,
-        "code": "internal",
-        "detail": "Something went wrong inside Jarvis; the log of the server says what.",
-    });
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::INTERNAL_SERVER_ERROR, kind, Json(body)).into_response()
+fn panicked(shape: Shape) -> Response {
+    let why = "Something went wrong inside Jarvis; the log of the server says what.";
+    shape.refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
 }
 
 /// The body of a request, whose client may not pause for long.
