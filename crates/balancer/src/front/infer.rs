@@ -213,7 +213,7 @@ pub(super) async fn show(State(front): State<Front>, request: Request) -> Respon
     }
 }
 
-/// Anything else: to a node that is up, as it came.
+/// Anything else, as it came: to a node that is up, and has the model that a body of JSON may name.
 pub(super) async fn pass(State(front): State<Front>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
@@ -223,11 +223,17 @@ pub(super) async fn pass(State(front): State<Front>, request: Request) -> Respon
             front.access.administrates(&parts.headers)?;
         }
         let body = whole(body, shared.options.max_body).await?;
-        let node = idlest(shared, |_| true).ok_or_else(|| Refusal::unreachable(shared))?;
-        Ok::<_, Refusal>((node, body))
+        let named = serde_json::from_slice::<Named>(&body).ok();
+        let model = named.as_ref().and_then(Named::name).map(full_name);
+        let having = model.and_then(|model| idlest(shared, |node| node.has(&model)));
+        let reason = having.as_ref().map_or("unknown_route", |_| "has_model");
+        let node = having
+            .or_else(|| idlest(shared, |_| true))
+            .ok_or_else(|| Refusal::unreachable(shared))?;
+        Ok::<_, Refusal>((node, body, reason))
     };
     match passed.await {
-        Ok((node, body)) => plainly(&front, node, parts, body, "unknown_route").await,
+        Ok((node, body, reason)) => plainly(&front, node, parts, body, reason).await,
         Err(refusal) => refusal.of(path).into_response(),
     }
 }

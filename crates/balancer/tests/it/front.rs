@@ -153,6 +153,23 @@ async fn routes_that_nobody_knows_pass_as_they_came() {
     assert_eq!(heard.headers["x-own"], "kept");
 }
 
+#[tokio::test]
+async fn a_route_that_nobody_knows_goes_where_the_model_is_that_its_body_names() {
+    let without = FakeOllama::with(vec![FakeModel::ollama("other:latest")]).await;
+    let node = ollama().await;
+    let served = serve(quick(), vec![spec("none", &without), spec("a", &node)]).await;
+    for (body, goes_to, reason) in [
+        (r#"{"model":"m","input":[1]}"#, "a", "has_model"),
+        (r#"{"model":"other"}"#, "none", "has_model"),
+        (r#"{"model":"absent"}"#, "none", "unknown_route"),
+        (r#"{"model":3}"#, "none", "unknown_route"),
+    ] {
+        let answer = served.post("/v1/tomorrow", body).await;
+        assert_eq!(answer.node(), goes_to, "{body}");
+        assert_eq!(answer.header("x-jarvis-reason"), reason, "{body}");
+    }
+}
+
 /// A page's browser asks with OPTIONS what it may do; that is the node's to say.
 #[tokio::test]
 async fn so_do_methods_that_nobody_knows() {
