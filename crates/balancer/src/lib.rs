@@ -87,15 +87,20 @@ impl Balancer {
     /// # Errors
     /// Its name is in use.
     pub fn add_node(&self, spec: NodeSpec) -> Result<(), NameTaken> {
+        self.watched(spec).map(drop)
+    }
+
+    /// Adds a node and begins to watch it.
+    fn watched(&self, spec: NodeSpec) -> Result<Arc<Node>, NameTaken> {
         let shared = &self.shared;
         let make = |id, spec| Node::new(id, spec, &shared.options, &shared.queue);
         let node = shared.pool.add(spec, make)?;
-        let shared = Arc::clone(&self.shared);
+        let (shared, watched) = (Arc::clone(shared), Arc::clone(&node));
         self.shared.spawn(async move {
-            let gone = node.gone.clone();
-            gone.run_until_cancelled(watch(shared, node)).await;
+            let gone = watched.gone.clone();
+            gone.run_until_cancelled(watch(shared, watched)).await;
         });
-        Ok(())
+        Ok(node)
     }
 
     /// Takes a node out. What it has begun, it ends. `false`: there is none of that name.

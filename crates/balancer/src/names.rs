@@ -1,7 +1,12 @@
 //! DNS names with several addresses: each address is a node for as long as the name has it.
 
 use crate::{Balancer, NodeSpec, Transport, TransportError};
-use std::{collections::BTreeSet, io, net::SocketAddr, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+};
 use tokio::{net::lookup_host, time::timeout};
 
 /// A name every address of which is a node.
@@ -40,7 +45,7 @@ impl Balancer {
     pub async fn follow(&self, name: NodeName) {
         let mut followed = Followed {
             name,
-            nodes: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             lost: false,
         };
         followed.look(self).await;
@@ -54,10 +59,10 @@ impl Balancer {
     }
 }
 
-/// A name and the nodes that stand for it. Others of the same address, added by hand, are not its own.
+/// A name and the nodes that stand for it, by their ids. Others of the same address, added by hand, are not its own.
 struct Followed {
     name: NodeName,
-    nodes: BTreeSet<SocketAddr>,
+    nodes: BTreeMap<SocketAddr, u64>,
     /// The last look found nothing: it is said once.
     lost: bool,
 }
@@ -88,31 +93,37 @@ impl Followed {
 
     /// Adds the nodes that are new, takes those out that are gone.
     fn become_those(&mut self, balancer: &Balancer, found: &BTreeSet<SocketAddr>) {
-        for gone in self.nodes.difference(found) {
-            tracing::info!(name = self.name.host, node = %gone, "an address is gone");
-            balancer.remove_node(&gone.to_string());
-        }
-        self.nodes.retain(|known| found.contains(known));
+        let host = &self.name.host;
+        self.nodes.retain(|address, id| {
+            let stays = found.contains(address);
+            let name = address.to_string();
+            let pool = &balancer.shared.pool;
+            // Somebody may have taken it out, and put another in its place.
+            if !stays && pool.find(&name).is_some_and(|node| node.id == *id) {
+                tracing::info!(name = host, node = name, "an address is gone");
+                balancer.remove_node(&name);
+            }
+            stays
+        });
         for new in found {
-            if !self.nodes.contains(new) && self.add(balancer, *new) {
-                self.nodes.insert(*new);
+            if !self.nodes.contains_key(new)
+                && let Some(id) = self.add(balancer, *new)
+            {
+                self.nodes.insert(*new, id);
             }
         }
     }
 
-    fn add(&self, balancer: &Balancer, address: SocketAddr) -> bool {
-        let Ok(transport) = Transport::http(&format!("http://{address}")) else {
-            return false;
-        };
+    /// The new node's id; `None`: there is one of that name.
+    fn add(&self, balancer: &Balancer, address: SocketAddr) -> Option<u64> {
+        let transport = Transport::http(&format!("http://{address}")).ok()?;
         let spec = NodeSpec {
             slots: self.name.slots,
             ..NodeSpec::new(address.to_string(), transport)
         };
-        let added = balancer.add_node(spec).is_ok();
-        if added {
-            tracing::info!(name = self.name.host, node = %address, "an address is a node");
-        }
-        added
+        let added = balancer.watched(spec).ok()?;
+        tracing::info!(name = self.name.host, node = %address, "an address is a node");
+        Some(added.id)
     }
 }
 
@@ -163,7 +174,7 @@ mod tests {
             .unwrap();
         let mut followed = Followed {
             name: NodeName::new("dns+http://models.example", None).unwrap(),
-            nodes: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             lost: false,
         };
         followed.become_those(&balancer, &addresses(&[1, 2, 3]));
@@ -175,6 +186,17 @@ mod tests {
         assert_eq!(
             names(&balancer),
             ["127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"]
+        );
+        assert!(balancer.remove_node("127.0.0.1:3"));
+        let again = Transport::http("http://127.0.0.1:3").unwrap();
+        balancer
+            .add_node(NodeSpec::new("127.0.0.1:3", again))
+            .unwrap();
+        followed.become_those(&balancer, &addresses(&[]));
+        assert_eq!(
+            names(&balancer),
+            ["127.0.0.1:2", "127.0.0.1:3"],
+            "that is another one now"
         );
     }
 
@@ -193,11 +215,14 @@ mod tests {
         );
         let mut unknown = Followed {
             name: NodeName::new("dns+http://nowhere.invalid", None).unwrap(),
-            nodes: addresses(&[7]),
+            nodes: addresses(&[7])
+                .into_iter()
+                .map(|known| (known, 1))
+                .collect(),
             lost: false,
         };
         unknown.look(&balancer).await;
         assert!(unknown.lost);
-        assert_eq!(unknown.nodes, addresses(&[7]));
+        assert_eq!(unknown.nodes.len(), 1);
     }
 }

@@ -146,15 +146,12 @@ async fn add(State(front): State<Front>, body: Result<Json<Added>, JsonRejection
         weight: added.weight.unwrap_or(1),
         ..NodeSpec::new(name.clone(), transport)
     };
-    front
-        .balancer
-        .add_node(spec)
+    let balancer = &front.balancer;
+    let node = balancer
+        .watched(spec)
         .map_err(|taken| Refusal::new(StatusCode::CONFLICT, taken.to_string()))?;
-    let shared = &front.balancer.shared;
     // Once this is answered another one may be taken out: so that is done when this one can be asked.
-    if let Some(node) = shared.pool.find(&name) {
-        node.seen_once(shared.options.probe_timeout).await;
-    }
+    node.seen_once(balancer.shared.options.probe_timeout).await;
     tracing::info!(node = name, "node added");
     Ok((StatusCode::CREATED, Json(json!({"name": name}))).into_response())
 }
