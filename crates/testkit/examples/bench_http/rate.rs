@@ -48,8 +48,8 @@ struct Board {
     /// Moments of requests that found no idle connection.
     late: VecDeque<Instant>,
     counted_from: Instant,
-    /// Times to the first byte, in seconds.
-    first_byte: Vec<f64>,
+    /// Times to the first byte, in seconds, of each second in which the requests were due.
+    first_byte: Vec<Vec<f64>>,
     answered: usize,
     sent: usize,
 }
@@ -79,9 +79,12 @@ impl Board {
 
     fn first_byte(&mut self, connection: usize, now: Instant) {
         if let Some(due) = self.due[connection].take()
-            && due >= self.counted_from
+            && let Some(since) = due.checked_duration_since(self.counted_from)
         {
-            self.first_byte.push((now - due).as_secs_f64());
+            let second = usize::try_from(since.as_secs()).unwrap_or(usize::MAX);
+            if let Some(times) = self.first_byte.get_mut(second) {
+                times.push((now - due).as_secs_f64());
+            }
         }
     }
 
@@ -101,6 +104,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         connections.push(options.target.connect(number).await?);
     }
     let start = Instant::now();
+    let seconds = Duration::from_secs_f64(options.seconds.ceil()).as_secs();
+    let seconds = usize::try_from(seconds)?;
     let board = Rc::new(RefCell::new(Board {
         request: options.target.request(false),
         due: vec![None; connections.len()],
@@ -108,7 +113,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         connections,
         late: VecDeque::new(),
         counted_from: start + Duration::from_secs_f64(options.warm_up),
-        first_byte: Vec::new(),
+        first_byte: vec![Vec::new(); seconds],
         answered: 0,
         sent: 0,
     }));
@@ -221,12 +226,28 @@ async fn read(board: Rc<RefCell<Board>>, connection: usize) -> Result<(), Failur
     }
 }
 
-fn summary(times: &mut [f64], sent: usize) -> Result<(), Failure> {
+/// Beside the quantiles of all, the 99th percentile of each second: where a machine stands still for a moment, the others
+/// tell what is usual.
+fn summary(by_second: &mut [Vec<f64>], sent: usize) -> Result<(), Failure> {
+    let mut p99_by_second = Vec::with_capacity(by_second.len());
+    for times in by_second.iter_mut().filter(|times| !times.is_empty()) {
+        times.sort_by(f64::total_cmp);
+        p99_by_second.push(quantile(times, 990));
+    }
+    let mut times = by_second.concat();
+    if times.is_empty() {
+        return Err("nothing was measured".into());
+    }
     times.sort_by(f64::total_cmp);
-    let last = times.len().checked_sub(1).ok_or("nothing was measured")?;
-    let at = |per_mille: usize| times[last * per_mille / 1000] * 1000.0;
+    let at = |per_mille| quantile(&times, per_mille);
     report(&json!({
         "sent": sent, "measured": times.len(),
         "p50_ms": at(500), "p90_ms": at(900), "p99_ms": at(990), "p999_ms": at(999), "max_ms": at(1000),
+        "p99_by_second_ms": p99_by_second,
     }))
+}
+
+/// In milliseconds, of sorted seconds; there is at least one.
+fn quantile(sorted: &[f64], per_mille: usize) -> f64 {
+    sorted[(sorted.len() - 1) * per_mille / 1000] * 1000.0
 }
