@@ -15,6 +15,7 @@ pub struct NodeName {
     host: String,
     port: u16,
     slots: Option<NonZeroU32>,
+    weight: u32,
 }
 
 impl NodeName {
@@ -34,7 +35,14 @@ impl NodeName {
             host: host.to_owned(),
             port,
             slots,
+            weight: 1,
         })
+    }
+
+    /// `weight` as in [`NodeSpec`], for each of its nodes.
+    #[must_use]
+    pub fn with_weight(self, weight: u32) -> Self {
+        Self { weight, ..self }
     }
 }
 
@@ -119,6 +127,7 @@ impl Followed {
         let transport = Transport::http(&format!("http://{address}")).ok()?;
         let spec = NodeSpec {
             slots: self.name.slots,
+            weight: self.name.weight,
             ..NodeSpec::new(address.to_string(), transport)
         };
         let added = balancer.watched(spec).ok()?;
@@ -198,6 +207,23 @@ mod tests {
             ["127.0.0.1:2", "127.0.0.1:3"],
             "that is another one now"
         );
+    }
+
+    #[tokio::test]
+    async fn what_holds_for_a_name_holds_for_its_nodes() {
+        let stop = CancellationToken::new();
+        let _end = stop.clone().drop_guard();
+        let balancer = balancer(&stop);
+        let name = NodeName::new("dns+http://models.example", NonZeroU32::new(8)).unwrap();
+        let mut followed = Followed {
+            name: name.with_weight(3),
+            nodes: BTreeMap::new(),
+            lost: false,
+        };
+        followed.become_those(&balancer, &addresses(&[1, 2]));
+        for node in balancer.shared.pool.nodes().iter() {
+            assert_eq!((node.slots.capacity(), node.weight()), (8, 3));
+        }
     }
 
     #[tokio::test]
