@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// More slots than any node has use for.
+pub(crate) const MAX_SLOTS: u32 = 1_000_000;
+
 /// Which node gets a request, and how long things may take; for the role `balancer` and for the balancer inside `serve`
 /// and `api`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -12,7 +15,7 @@ use std::path::PathBuf;
 pub struct BalancerSection {
     /// How a node is chosen; can also be switched while it runs.
     pub strategy: Strategy,
-    /// Requests that a node works on at once. Unset: learnt from how the node behaves.
+    /// Requests that a node works on at once, unless `nodes.urls` says otherwise of it. Unset: learnt from how it behaves.
     pub slots: Option<u32>,
     /// Requests that may wait for a slot; further ones get 503.
     pub max_queue: usize,
@@ -101,8 +104,9 @@ impl BalancerSection {
                 problems.push(Problem::new(key, "must be from 1 to 86400"));
             }
         }
-        if self.slots.is_some_and(|n| !(1..=1_000_000).contains(&n)) {
-            problems.push(Problem::new("balancer.slots", "must be from 1 to 1000000"));
+        if self.slots.is_some_and(|n| !(1..=MAX_SLOTS).contains(&n)) {
+            let text = format!("must be from 1 to {MAX_SLOTS}");
+            problems.push(Problem::new("balancer.slots", text));
         }
         if self.max_queue > 100_000 {
             problems.push(Problem::new("balancer.max_queue", "must be at most 100000"));

@@ -44,7 +44,7 @@ pub use limits::LimitsSection;
 pub use listen::ListenAddress;
 pub use load::{Loaded, Overrides, Sources};
 pub use log::{LogFormat, LogSection};
-pub use nodes::NodesSection;
+pub use nodes::{NodeEntry, NodesSection};
 pub use problem::{ConfigError, Problem};
 pub use rate::RequestRate;
 pub use redis::RedisSection;

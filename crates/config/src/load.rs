@@ -6,6 +6,7 @@ use crate::{
 };
 use figment::{
     Figment, Metadata, Profile, Provider,
+    error::Kind,
     providers::{Format, Toml},
     value::{Dict, Map, Value},
 };
@@ -329,7 +330,7 @@ impl Loader {
             let wrong = error.path.first().cloned().unwrap_or_default();
             let key = format!("{name}.{wrong}");
             let place = self.origin(&key).unwrap_or_else(|| key.clone());
-            let text = format!("`{key}`: {}", error.kind);
+            let text = format!("{}: {}", spot(name, &error.path), mistake(&error.kind));
             self.problems.push(Problem::new(place, text));
             if dict.remove(&wrong).is_none() {
                 return T::default();
@@ -394,6 +395,28 @@ impl Loader {
             problems: self.problems,
         }
     }
+}
+
+/// Where within a section a value stands, in words: "`nodes.urls`, entry 2, `weight`".
+fn spot(section: &str, path: &[String]) -> String {
+    let mut parts = path.iter();
+    let key = parts.next().map_or("", String::as_str);
+    parts.fold(format!("`{section}.{key}`"), |said, part| {
+        match part.parse::<usize>() {
+            Ok(index) => format!("{said}, entry {}", index + 1),
+            Err(_) => format!("{said}, `{part}`"),
+        }
+    })
+}
+
+/// What is wrong with a value.
+fn mistake(kind: &Kind) -> String {
+    let Kind::UnknownField(given, known) = kind else {
+        return kind.to_string();
+    };
+    let likeness = |key: &&&str| strsim::damerau_levenshtein(key, given);
+    let nearest = known.iter().min_by_key(likeness).unwrap_or(&"");
+    format!("unknown key; did you mean `{nearest}`?")
 }
 
 struct FileLayer(Metadata, Dict);

@@ -25,10 +25,26 @@ impl Loaded {
                     .map_or("default", String::as_str);
                 let _ = match value {
                     Json::Null => writeln!(out, "# {key} is not set"),
-                    value => writeln!(out, "{key} = {value}  # {origin}"),
+                    value => writeln!(out, "{key} = {}  # {origin}", toml(value)),
                 };
             }
         }
         out
+    }
+}
+
+/// A value as TOML has it: as JSON does, but for tables.
+fn toml(value: &Json) -> String {
+    match value {
+        Json::Array(items) => {
+            let items: Vec<_> = items.iter().map(toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Json::Object(members) => {
+            let member = |(key, value)| format!("{key} = {}", toml(value));
+            let members: Vec<_> = members.iter().map(member).collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+        plain => plain.to_string(),
     }
 }

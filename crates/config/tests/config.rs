@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use jarvis_config::{
-    Config, ListenAddress, LogFormat, Overrides, Registration, RequestRate, Sources,
+    Config, ListenAddress, LogFormat, NodeEntry, Overrides, Registration, RequestRate, Sources,
 };
 use std::{ffi::OsString, fs, path::PathBuf};
 use tempfile::TempDir;
@@ -72,8 +72,127 @@ fn variables_hold_every_kind_of_value() {
         .config();
     assert_eq!(config.server.listen, Some(ListenAddress::loopback(9)));
     assert!(!config.engine.prefix_reuse);
-    assert_eq!(config.nodes.urls, ["http://a:1", "http://b:2"]);
+    assert_eq!(
+        config.nodes.urls,
+        ["http://a:1".into(), "http://b:2".into()]
+    );
     assert_eq!(config.auth.registration, Registration::Invite);
+}
+
+#[test]
+fn a_node_is_an_address_or_a_table_that_says_more() {
+    let fixture = Fixture::new(
+        "[nodes]
+urls = [
+    'http://a:1',
+    { url = 'http://b', name = 'large', slots = 8, weight = 3 },
+    { url = 'dns+http://c', slots = 2, weight = 0 },
+    { url = 'http://d/' },
+]",
+    );
+    let expected = [
+        NodeEntry::from("http://a:1"),
+        NodeEntry {
+            name: Some("large".into()),
+            slots: Some(8),
+            weight: Some(3),
+            ..NodeEntry::from("http://b")
+        },
+        NodeEntry {
+            slots: Some(2),
+            weight: Some(0),
+            ..NodeEntry::from("dns+http://c")
+        },
+        NodeEntry::from("http://d/"),
+    ];
+    assert_eq!(fixture.config().nodes.urls, expected);
+    let shown = fixture.sources.load().unwrap().show();
+    assert!(shown.contains("slots = 8, "), "{shown}");
+    assert_eq!(Fixture::new(&shown).config().nodes.urls, expected);
+
+    let tables = Fixture::new("[[nodes.urls]]\nurl = 'http://a:1'\n").config();
+    assert_eq!(tables.nodes.urls, ["http://a:1".into()]);
+    let named = fixture.env("JARVIS_NODES_URLS", "http://e").config();
+    assert_eq!(named.nodes.urls, ["http://e".into()], "later layers win");
+}
+
+#[test]
+fn mistakes_about_nodes_name_the_node() {
+    let long = "n".repeat(256);
+    for (urls, expected) in [
+        (
+            "{ url = 'http://a', weigth = 2 }",
+            "`nodes.urls`, entry 2, `weigth`: unknown key; did you mean `weight`?",
+        ),
+        (
+            "{ url = 'http://a', slots = 'many' }",
+            "`nodes.urls`, entry 2, `slots`: invalid type: found string \"many\", expected u32",
+        ),
+        (
+            "{ url = 'http://a', weight = -1 }",
+            "`nodes.urls`, entry 2, `weight`: invalid value",
+        ),
+        (
+            "{ slots = 2 }",
+            "`nodes.urls`, entry 2: missing field `url`",
+        ),
+        (
+            "5",
+            "`nodes.urls`, entry 2: invalid type: found signed int `5`, expected an address, or a table with `url`",
+        ),
+        (
+            "{ url = 'a:1', slots = 0 }",
+            "nodes.urls: `a:1` is not a node's address; write it as http://host:11434",
+        ),
+        (
+            "{ url = 'http://ada:hush@a', slots = 0 }",
+            "nodes.urls: `a` is not a node's address",
+        ),
+        (
+            "{ url = 'http://a', slots = 0 }",
+            "nodes.urls: `slots` of http://a must be from 1 to 1000000",
+        ),
+        (
+            "{ url = 'http://a', name = '' }",
+            "nodes.urls: `name` of http://a must have 1 to 255 visible ASCII characters",
+        ),
+        (
+            "{ url = 'http://a', name = 'a b' }",
+            "nodes.urls: `name` of http://a must have 1 to 255 visible",
+        ),
+        (
+            &format!("{{ url = 'http://a', name = '{long}' }}"),
+            "nodes.urls: `name` of http://a must have 1 to 255 visible",
+        ),
+        (
+            "{ url = 'http://a', name = 'embedded' }",
+            "nodes.urls: `embedded` is what `serve` calls a node of its own; give http://a another `name`",
+        ),
+        (
+            "{ url = 'dns+http://a', name = 'a' }",
+            "nodes.urls: dns+http://a stands for several nodes, which are called by their addresses",
+        ),
+        (
+            "'http://FIRST:11434/'",
+            "nodes.urls: http://FIRST:11434/ stands there twice; keep one of them",
+        ),
+        (
+            "{ url = 'http://a', name = 'first:11434' }",
+            "nodes.urls: two nodes are called `first:11434`; give http://a another `name`",
+        ),
+    ] {
+        let toml = format!("[nodes]\nurls = ['http://first', {urls}]\n");
+        let fixture = Fixture::new(&toml);
+        let problems = fixture.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(expected), "{urls}: {problems:?}");
+        assert!(!problems[0].contains("hush"), "{problems:?}");
+        if expected.starts_with('`') {
+            assert!(problems[0].contains("jarvis.toml: "), "{problems:?}");
+        }
+    }
+    // A name with several addresses may have one that also stands there by itself.
+    Fixture::new("[nodes]\nurls = ['http://a', 'dns+http://a']\n").config();
 }
 
 #[test]

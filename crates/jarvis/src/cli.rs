@@ -469,6 +469,6 @@ mod tests {
         sources.environment = vec![("HOME".into(), "/home/ada".into())];
         let config = sources.load().unwrap().config;
         assert!(!config.engine.enabled);
-        assert_eq!(config.nodes.urls, ["http://a:1"]);
+        assert_eq!(config.nodes.urls, ["http://a:1".into()]);
     }
 }

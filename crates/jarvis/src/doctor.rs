@@ -73,17 +73,16 @@ fn examine(loaded: &Loaded) -> Vec<(String, Finding)> {
 
 /// Asks every model server that is named.
 fn nodes(loaded: &Loaded) -> Vec<(String, Finding)> {
-    let urls = &loaded.config.nodes.urls;
+    let named = &loaded.config.nodes.urls;
     let asked = commands::runtime(1).map(|runtime| {
-        runtime.block_on(join_all(
-            urls.iter().map(|url| roles::nodes::look(loaded, url)),
-        ))
+        let looks = named.iter().map(|node| roles::nodes::look(loaded, node));
+        runtime.block_on(join_all(looks))
     });
     match asked {
-        Ok(seen) => urls
+        Ok(seen) => named
             .iter()
             .zip(seen)
-            .map(|(url, seen)| (format!("node {url}"), node(seen)))
+            .map(|(entry, seen)| (format!("node {}", entry.url), node(seen)))
             .collect(),
         Err(error) => vec![("nodes".into(), Finding::Wrong(format!("{error:#}")))],
     }

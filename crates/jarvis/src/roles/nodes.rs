@@ -3,7 +3,7 @@
 use super::{Context, balancer};
 use anyhow::{Context as _, Result, bail};
 use jarvis_balancer::{Balancer, Catalog, NodeName, NodeSpec, Options, Transport};
-use jarvis_config::Loaded;
+use jarvis_config::{Loaded, NodeEntry};
 use std::num::NonZeroU32;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,10 +23,10 @@ impl Nodes {
         let section = &loaded.config.nodes;
         let slots = slots(loaded);
         let mut nodes = Self::default();
-        for url in &section.urls {
-            nodes.add(url, slots)?;
+        for entry in &section.urls {
+            nodes.add(entry, slots)?;
         }
-        let listed = |address: &str| section.urls.iter().any(|url| url.contains(address));
+        let listed = |address: &str| section.urls.iter().any(|node| node.url.contains(address));
         if discover && section.discover && !listed("127.0.0.1:11434") && !listed("localhost:11434")
         {
             nodes.specs.push(NodeSpec {
@@ -38,15 +38,21 @@ impl Nodes {
         Ok(nodes)
     }
 
-    fn add(&mut self, url: &str, slots: Option<NonZeroU32>) -> Result<()> {
-        if url.starts_with(NodeName::SCHEME) {
-            self.names.push(NodeName::new(url, slots)?);
+    /// `slots`: where the entry does not say how many.
+    fn add(&mut self, entry: &NodeEntry, slots: Option<NonZeroU32>) -> Result<()> {
+        let slots = entry.slots.and_then(NonZeroU32::new).or(slots);
+        let weight = entry.weight.unwrap_or(1);
+        if entry.url.starts_with(NodeName::SCHEME) {
+            let name = NodeName::new(&entry.url, slots)?;
+            self.names.push(name.with_weight(weight));
             return Ok(());
         }
-        let transport = Transport::http(url)?;
+        let transport = Transport::http(&entry.url)?;
+        let name = entry.name.clone().unwrap_or_else(|| transport.name());
         self.specs.push(NodeSpec {
             slots,
-            ..NodeSpec::new(transport.name(), transport)
+            weight,
+            ..NodeSpec::new(name, transport)
         });
         Ok(())
     }
@@ -91,10 +97,10 @@ fn slots(loaded: &Loaded) -> Option<NonZeroU32> {
     loaded.config.balancer.slots.and_then(NonZeroU32::new)
 }
 
-/// Looks once at what the configuration names as `url`: a server, or a name of several.
-pub(crate) async fn look(loaded: &Loaded, url: &str) -> Result<Catalog> {
+/// Looks once at what an entry of the configuration names: a server, or a name of several.
+pub(crate) async fn look(loaded: &Loaded, entry: &NodeEntry) -> Result<Catalog> {
     let mut nodes = Nodes::default();
-    nodes.add(url, slots(loaded))?;
+    nodes.add(entry, slots(loaded))?;
     let options = Options {
         trace: None,
         resume: false,

@@ -1,7 +1,7 @@
 //! The balancer as a process: what it says of its nodes, to whom, and what its replay prints.
 
 use crate::process::{Process, get, get_with, request, run};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 
 /// A balancer in front of a node that answers and one that does not.
@@ -58,6 +58,41 @@ fn the_state_is_for_operators_only() {
         assert_eq!(status, 404, "{path}: {text}");
     }
     assert!(balancer.stop().success());
+}
+
+#[test]
+fn what_the_configuration_says_of_a_node_holds_for_it() {
+    let home = tempfile::tempdir().unwrap();
+    let toml = "[nodes]
+urls = ['http://127.0.0.1:9', { url = 'http://127.0.0.1:8', name = 'large', slots = 8, weight = 3 },
+    { url = 'dns+http://localhost:7', slots = 5, weight = 0 }]
+[balancer]
+slots = 2
+";
+    fs::write(home.path().join("jarvis.toml"), toml).unwrap();
+    let balancer = Process::start(home.path(), &["balancer"]);
+    let (status, text) = get(balancer.admin, "/admin/state");
+    assert_eq!(status, 200, "{text}");
+    let state = body(&text);
+    let of = |name: &str| {
+        let mut nodes = state["nodes"].as_array().unwrap().iter();
+        let node = nodes.find(|node| node["name"] == name);
+        let node = node.unwrap_or_else(|| panic!("no {name} in {text}"));
+        (&node["address"], &node["slots"], &node["weight"])
+    };
+    let expected = |address, slots, weight| (json!(address), json!(slots), json!(weight));
+    for (name, (address, slots, weight)) in [
+        ("127.0.0.1:9", expected("127.0.0.1:9", 2, 1)),
+        ("large", expected("127.0.0.1:8", 8, 3)),
+        ("127.0.0.1:7", expected("127.0.0.1:7", 5, 0)),
+    ] {
+        assert_eq!(of(name), (&address, &slots, &weight));
+    }
+    assert!(balancer.stop().success());
+    let (status, text, _) = run(home.path(), &["doctor"]);
+    assert_eq!(status.code(), Some(1), "{text}");
+    let said = "WRONG  node http://127.0.0.1:8: no answer from large (";
+    assert!(text.contains(said), "{text}");
 }
 
 #[test]
