@@ -30,6 +30,16 @@ pub(crate) enum NoNode {
     Late,
 }
 
+impl NoNode {
+    /// Whether a node more could make a difference.
+    fn is_for_want_of_nodes(&self) -> bool {
+        match self {
+            Self::UnknownModel | Self::Unavailable | Self::NotResumable => true,
+            Self::QueueFull | Self::Late => false,
+        }
+    }
+}
+
 /// What a node must be, beside having the model.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
@@ -73,7 +83,8 @@ pub(crate) struct Lease {
     pub(crate) line: Line,
 }
 
-/// Finds a node for `ask` and takes a slot on it, waiting in the queue if need be. Cancel safe.
+/// Finds a node for `ask` and takes a slot on it, waiting in the queue if need be. Where no node can serve it and some were
+/// never looked at, it waits for the first looks at those, as long as one may take. Cancel safe.
 pub(crate) async fn acquire(
     shared: &Arc<Shared>,
     ask: &Ask,
@@ -81,13 +92,34 @@ pub(crate) async fn acquire(
     places: Option<&Places>,
 ) -> Result<Box<Lease>, NoNode> {
     let asked = Instant::now();
-    if shared.queue.is_empty()
-        && let Tried::Took(lease) = attempt(shared, ask, wanted, asked, asked)?
-    {
-        return Ok(lease);
+    let (mut now, mut deadline) = (asked, None);
+    loop {
+        let tried = if shared.queue.is_empty() {
+            attempt(shared, ask, wanted, asked, now)
+        } else {
+            Ok(Tried::Full)
+        };
+        let none = match tried {
+            Ok(Tried::Took(lease)) => return Ok(lease),
+            // In a box of its own: most do not wait.
+            Ok(Tried::Full | Tried::Patient) => {
+                match Box::pin(wait(shared, ask, wanted, places, asked)).await {
+                    Ok(lease) => return Ok(lease),
+                    Err(none) => none,
+                }
+            }
+            Err(none) => none,
+        };
+        if !none.is_for_want_of_nodes() || !shared.has_unseen() {
+            return Err(none);
+        }
+        let limit = shared.options.probe_timeout;
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+        if !Box::pin(shared.another_seen(deadline)).await {
+            return Err(none);
+        }
+        now = Instant::now();
     }
-    // In a box of its own: most do not wait.
-    Box::pin(wait(shared, ask, wanted, places, asked)).await
 }
 
 /// Waits for a slot.

@@ -18,6 +18,7 @@ use crate::{
     upstream::Outgoing,
 };
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use std::{
     collections::HashMap,
     fs::File,
@@ -26,7 +27,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[derive(Debug)]
@@ -139,6 +140,19 @@ impl Shared {
     /// Whether an unknown model is reason enough to look at all nodes again: once a second.
     pub(crate) fn may_look(&self) -> bool {
         self.looked.is_due()
+    }
+
+    /// Whether there is a node that nobody has looked at yet.
+    pub(crate) fn has_unseen(&self) -> bool {
+        self.pool.nodes().iter().any(|node| node.is_unseen())
+    }
+
+    /// Waits until somebody has looked at one more of them. `false`: nobody had at `deadline`.
+    pub(crate) async fn another_seen(&self, deadline: Instant) -> bool {
+        let nodes = self.pool.nodes();
+        let unseen = nodes.iter().filter(|node| node.is_unseen());
+        let mut looks: FuturesUnordered<_> = unseen.map(|node| node.first_look()).collect();
+        timeout_at(deadline, looks.next()).await.is_ok()
     }
 
     /// Runs a task until it ends or the balancer stops.

@@ -112,10 +112,20 @@ impl Node {
         }
     }
 
-    /// Waits until somebody has looked, at most `limit`.
-    pub(crate) async fn seen_once(&self, limit: Duration) {
+    /// Whether nobody has looked yet.
+    pub(crate) fn is_unseen(&self) -> bool {
+        matches!(&*self.seen.borrow(), Seen::Nothing)
+    }
+
+    /// Waits until somebody has looked.
+    pub(crate) async fn first_look(&self) {
         let mut seen = self.seen.subscribe();
-        let _ = time::timeout(limit, seen.wait_for(|seen| !matches!(seen, Seen::Nothing))).await;
+        let _ = seen.wait_for(|seen| !matches!(seen, Seen::Nothing)).await;
+    }
+
+    /// The same, at most `limit`.
+    pub(crate) async fn seen_once(&self, limit: Duration) {
+        let _ = time::timeout(limit, self.first_look()).await;
     }
 
     /// Looks at the node now.

@@ -6,6 +6,7 @@ mod catalog;
 mod chat;
 mod dialect;
 mod faults;
+mod first_look;
 mod front;
 mod left;
 mod node;

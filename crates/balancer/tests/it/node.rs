@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody}
 use hyper::body::Frame;
 use jarvis_balancer::{NodeSpec, Transport};
 use jarvis_protocol::ollama::{ChatRequest, ModelExtension, ModelInfo, PsResponse, TagsResponse};
+use jarvis_testkit::Gate;
 use std::{
     convert::Infallible,
     io,
@@ -47,6 +48,8 @@ pub(crate) fn done() -> Act {
 pub(crate) struct Fake {
     pub(crate) models: Vec<ModelInfo>,
     pub(crate) status: StatusCode,
+    /// Once open, it says what it has; from the beginning if there is none.
+    pub(crate) shows: Option<Gate>,
     pub(crate) script: Vec<Act>,
     /// The chats received.
     pub(crate) asked: Arc<Mutex<Vec<ChatRequest>>>,
@@ -75,9 +78,18 @@ impl Fake {
         Self {
             models: vec![model("m:latest", "d")],
             status: StatusCode::OK,
+            shows: None,
             script,
             asked: Arc::default(),
             closed: Arc::default(),
+        }
+    }
+
+    /// A node that says nothing of what it has until the gate is open.
+    pub(crate) fn shown_by(shows: &Gate, script: Vec<Act>) -> Self {
+        Self {
+            shows: Some(shows.clone()),
+            ..Self::new(script)
         }
     }
 
@@ -114,6 +126,12 @@ impl Fake {
                 .map_err(|never| match never {})
                 .boxed_unsync()
         };
+        if let Some(shows) = &self.shows
+            && request.uri().path() == "/api/tags"
+        {
+            shows.pass().await;
+            shows.open();
+        }
         match request.uri().path() {
             "/api/version" => Response::new(json(br#"{"version":"0.9.0"}"#.to_vec())),
             "/api/tags" => Response::new(json(
