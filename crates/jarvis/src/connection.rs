@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// Read before, and to be read again.
     ahead: Bytes,
-    /// Told whether the client takes what is written.
+    /// Told what the client says, and whether it takes what is written.
     seam: Arc<Seam>,
     /// How long a write may wait for the client.
     patience: Duration,
@@ -95,7 +95,10 @@ impl AsyncRead for Connection {
             buffer.put_slice(&self.ahead.split_to(fitting));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.seam.heard(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 

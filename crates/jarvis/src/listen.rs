@@ -3,6 +3,7 @@
 
 use crate::{
     connection::Connection,
+    framing,
     lifecycle::Lifecycle,
     long::{self, Answer, Rest, Seam},
     site::Site,
@@ -20,12 +21,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jarvis_config::{ListenAddress, ServerSection};
 use std::{
     convert::Infallible,
-    future::{Future as _, pending, poll_fn},
+    future::{Future as _, pending, poll_fn, ready},
     io::{self, ErrorKind},
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{self, Context, Poll},
     time::Duration,
 };
 use tokio::{
@@ -193,7 +194,7 @@ async fn connection(
                 Step::Cut => return Poll::Ready(Ok(())),
             }
         }
-        while let Some(free) = ready!(stage.poll(context, &exchange.seam))? {
+        while let Some(free) = task::ready!(stage.poll(context, &exchange.seam))? {
             if draining {
                 break;
             }
@@ -235,6 +236,9 @@ impl Service<Request<Incoming>> for Exchange {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if let Some(refused) = framing::refusal(request.headers(), &self.seam.head()) {
+            return ready(Ok(self.seam.answered(refused, false))).boxed();
+        }
         let open = long::may_stay(&request);
         let seam = Arc::clone(&self.seam);
         let answer = self.site.answer(self.peer, seam.asked(request));
@@ -276,7 +280,7 @@ impl Stage {
         let Self::Rest(rest) = self else {
             return Poll::Ready(Ok(None));
         };
-        ready!(rest.poll(context))?;
+        task::ready!(rest.poll(context))?;
         Poll::Ready(Ok(match std::mem::replace(self, Self::Over) {
             Self::Rest(rest) => Some(rest.into_connection()),
             _ => None,
@@ -304,7 +308,6 @@ mod tests {
         stream::{iter, once, repeat},
     };
     use hyper::body::Bytes;
-    use std::future::ready;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -528,6 +531,43 @@ mod tests {
         assert!(exchange(address, request).await.ends_with("127.0.0.1"));
     }
 
+    /// Nor do those who read a byte now and then.
+    #[tokio::test]
+    async fn clients_that_hardly_read_lose_their_places() {
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        let slow = TaskTracker::new();
+        for path in ["/big", "/flood"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            slow.spawn(async move {
+                while stream.read_u8().await.is_ok() {
+                    later(()).await;
+                }
+            });
+        }
+        let request = b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert!(exchange(address, request).await.ends_with("127.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn clients_that_never_end_their_headers_lose_their_places() {
+        let (address, _lifecycle) = start(Duration::from_millis(50));
+        let slow = TaskTracker::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            slow.spawn(async move {
+                let mut next = b"GET /peer HTTP/1.1\r\n".to_vec();
+                while stream.write_all(&next).await.is_ok() {
+                    later(()).await;
+                    next = b"X: y\r\n".to_vec();
+                }
+            });
+        }
+        let request = b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert!(exchange(address, request).await.ends_with("127.0.0.1"));
+    }
+
     #[tokio::test]
     async fn headers_beyond_the_limit_are_refused() {
         let (address, _lifecycle) = start(Duration::from_mins(1));
@@ -537,17 +577,126 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
 
+    /// Each body ends after `0\r\n\r\n`, if only its chunks are looked at, and the route's answer would be a long one: what
+    /// follows must not be taken for a request.
     #[tokio::test]
-    async fn two_lengths_are_refused() {
+    async fn what_can_be_read_in_two_ways_is_refused() {
         let (address, _lifecycle) = start(Duration::from_mins(1));
+        let before = "GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
+        let long = "GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
         for framing in [
-            "Content-Length: 3\r\nContent-Length: 4\r\n",
-            "Content-Length: x\r\n",
-            "Transfer-Encoding: gzip\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\ncontent-LENGTH: 5",
+            "Transfer-Encoding: chunked\r\nX: y\r\nContent-Length: 36",
+            "Content-Length: 5\r\nContent-Length: 5",
+            "Content-Length: 5\r\nContent-Length: 4",
+            "Content-Length: 5, 5",
+            "Content-Length: +5",
+            "Content-Length: x",
+            "Content-Length : 5",
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: xchunked",
+            "Transfer-Encoding: \u{b}chunked",
+            "Transfer-Encoding : chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            "X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 5",
         ] {
-            let request = format!("POST /peer HTTP/1.1\r\nHost: a\r\n{framing}\r\nabc");
-            let answer = exchange(address, request.as_bytes()).await;
-            assert!(answer.starts_with("HTTP/1.1 400"), "{framing}: {answer}");
+            for empty in ["", "\r\n"] {
+                for first in ["", before, long] {
+                    let mut stream = TcpStream::connect(address).await.unwrap();
+                    let mut answers = 0;
+                    if !first.is_empty() {
+                        stream.write_all(first.as_bytes()).await.unwrap();
+                        let mut answer = Vec::new();
+                        while !answer.ends_with(b"127.0.0.1") && !answer.ends_with(b"0\r\n\r\n") {
+                            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+                        }
+                        answers = 1;
+                    }
+                    let request = format!(
+                        "{empty}POST /pieces HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n0\r\n\r\n{before}"
+                    );
+                    stream.write_all(request.as_bytes()).await.unwrap();
+                    let mut answer = Vec::new();
+                    let _ = stream.read_to_end(&mut answer).await;
+                    let answer = String::from_utf8(answer).unwrap();
+                    let wrong = format!("{framing:?} after {answers}: {answer}");
+                    assert!(answer.starts_with("HTTP/1.1 400"), "{wrong}");
+                    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{wrong}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn however_a_head_is_cut_it_is_looked_at_as_a_whole() {
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        let request = "POST /pieces HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+            Content-Length: 5\r\n\r\n0\r\n\r\n";
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut answer = Vec::new();
+        for byte in request.bytes() {
+            // Once it is refused, nobody listens.
+            let _ = stream.write_all(&[byte]).await;
+            later(()).await;
+        }
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+
+    /// What is said in a body says nothing of its length.
+    #[tokio::test]
+    async fn chunks_alone_and_a_length_alone_are_good() {
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        let said = "\r\nContent-Length: 7\r\n\r\n";
+        let length = said.len();
+        let chunked =
+            format!("Transfer-Encoding: Chunked\r\n\r\n{length:x}\r\n{said}\r\n0\r\n\r\n");
+        let counted = format!("Content-Length: {length}\r\n\r\n{said}");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for framing in [&chunked, &counted, &counted, &chunked] {
+            let request = format!("POST /pieces HTTP/1.1\r\nHost: a\r\n{framing}");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"0\r\n\r\n") {
+                assert_ne!(
+                    stream.read_buf(&mut answer).await.unwrap(),
+                    0,
+                    "{framing:?}"
+                );
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200"), "{framing:?}");
+        }
+    }
+
+    /// They come at once: hyper has read both before the first is answered, so the second is not seen as it came.
+    #[tokio::test]
+    async fn nothing_follows_a_request_with_both_even_if_it_came_with_another() {
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        let request = b"GET /peer HTTP/1.1\r\nHost: a\r\n\r\nPOST /pieces HTTP/1.1\r\nHost: a\r\n\
+            Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+            GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
+        let answers = exchange(address, request).await;
+        assert_eq!(answers.matches("HTTP/1.1").count(), 2, "{answers}");
+    }
+
+    #[tokio::test]
+    async fn control_characters_in_a_head_are_refused() {
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        for head in [
+            "GET /peer HTTP/1.1\r\nHost: a\r\nX: a\0b",
+            "GET /peer HTTP/1.1\r\nHost: a\r\nX: a\rb",
+            "GET /peer HTTP/1.1\r\nHost: a\r\nX\0: b",
+            "GET /pe\0er HTTP/1.1\r\nHost: a",
+            "GET /pe\rer HTTP/1.1\r\nHost: a",
+        ] {
+            let answer = exchange(address, format!("{head}\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 400"), "{head:?}: {answer}");
         }
     }
 

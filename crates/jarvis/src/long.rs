@@ -23,10 +23,12 @@ use std::{
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 /// What hyper, the connection below it and the task above it know of the answer under way. All of them run in one task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seam {
     /// The request was read to its end: what follows on the connection is another.
     read: AtomicBool,
+    /// What has come of the next request, as it came.
+    head: Mutex<Vec<u8>>,
     /// The body, while hyper writes it and it may be taken over.
     body: Mutex<Option<Body>>,
     /// It had nothing more when hyper last asked.
@@ -35,7 +37,35 @@ pub(crate) struct Seam {
     blocked: AtomicBool,
 }
 
+impl Default for Seam {
+    fn default() -> Self {
+        Self {
+            read: AtomicBool::new(true),
+            head: Mutex::default(),
+            body: Mutex::default(),
+            dry: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Seam {
+    /// The client has said this.
+    pub(crate) fn heard(&self, bytes: &[u8]) {
+        if self.read.load(Relaxed) {
+            self.coming().extend_from_slice(bytes);
+        }
+    }
+
+    /// The head of a request that is there now, as it came, and what came together with it.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.coming())
+    }
+
+    fn coming(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The request with a body whose end is noticed.
     pub(crate) fn asked<B: HttpBody>(self: &Arc<Self>, request: Request<B>) -> Request<Asked<B>> {
         self.read.store(request.body().is_end_stream(), Relaxed);
@@ -51,6 +81,10 @@ impl Seam {
         answer: Response<Body>,
         open: bool,
     ) -> Response<Answer> {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // No other request follows.
+            self.read.store(false, Relaxed);
+        }
         if !(open && is_open(&answer)) {
             return answer.map(Answer::Kept);
         }
@@ -78,10 +112,12 @@ impl Seam {
     }
 }
 
-/// Whether the connection outlives the answer to this request, and the answer has chunks if nobody knows its length.
+/// Whether the connection outlives the answer to this request, and the answer has chunks if nobody knows its length. Where the
+/// request has chunks itself, it is for hyper to say: it closes behind one that said a length too.
 pub(crate) fn may_stay<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11
         && !matches!(*request.method(), Method::HEAD | Method::CONNECT)
+        && !request.headers().contains_key(header::TRANSFER_ENCODING)
         && stays(request.headers())
 }
 

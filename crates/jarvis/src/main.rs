@@ -6,6 +6,7 @@ mod commands;
 mod connection;
 mod data_dir;
 mod doctor;
+mod framing;
 mod guard;
 mod lifecycle;
 mod listen;

@@ -517,19 +517,29 @@ async fn json_that_is_nested_ten_thousand_deep_harms_nothing() {
     );
 }
 
-/// A proxy before the balancer and the balancer itself must not read one request in two ways.
+/// A proxy before the balancer and the balancer itself must not read one request in two ways. What hyper lets through of it, the
+/// program's listener refuses.
 #[tokio::test]
 async fn requests_that_can_be_read_in_two_ways_are_refused() {
     let node = ollama().await;
     let served = serve(quick(), vec![spec("a", &node)]).await;
+    let question = Dialect::Chat.streamed();
+    let length = question.len();
     for headers in [
-        "content-length: 5\r\ntransfer-encoding: chunked",
-        "content-length: 5\r\ncontent-length: 6",
-        "transfer-encoding: xchunked",
-        "transfer-encoding: chunked, identity",
+        format!("content-length: {length}\r\ncontent-length: 6"),
+        format!("content-length: 6\r\ncontent-length: {length}"),
+        "transfer-encoding: xchunked".to_owned(),
+        "transfer-encoding: chunked, identity".to_owned(),
+        format!("content-length: {length}\r\ntransfer-encoding: xchunked"),
     ] {
+        let chunked = format!("{length:x}\r\n{question}\r\n0\r\n\r\n");
+        let body = if headers.contains("chunked") {
+            &chunked
+        } else {
+            &question
+        };
         let request = format!(
-            "POST /api/chat HTTP/1.1\r\nhost: b\r\n{headers}\r\n\r\n0\r\n\r\nGET /api/smuggled HTTP/1.1\r\nhost: b\r\n\r\n"
+            "POST /api/chat HTTP/1.1\r\nhost: b\r\n{headers}\r\n\r\n{body}GET /api/smuggled HTTP/1.1\r\nhost: b\r\n\r\n"
         );
         let answer = Client::raw(served.address, request.as_bytes())
             .await
@@ -539,4 +549,52 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
     }
     assert!(node.heard().is_empty(), "{:?}", node.heard());
     assert_eq!(served.get("/").await.status, 200);
+}
+
+/// Whoever asks for another protocol may speak it only once that is granted: here it never is.
+#[tokio::test]
+async fn what_follows_a_request_for_another_protocol_reaches_no_node() {
+    let node = ollama().await;
+    let served = serve(quick(), vec![spec("a", &node)]).await;
+    for path in ["/api/tomorrow", "/api/version"] {
+        let before = node.heard().len();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: b\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\
+             \u{1}smuggled GET /api/smuggled HTTP/1.1\r\nhost: b\r\n\r\n"
+        );
+        let answer = Client::raw(served.address, request.as_bytes())
+            .await
+            .end()
+            .await;
+        assert!([200, 404].contains(&answer.status), "{answer:?}");
+        for heard in &node.heard()[before..] {
+            assert_eq!((heard.path.as_str(), heard.body.len()), (path, 0));
+            for name in ["connection", "upgrade"] {
+                assert!(!heard.headers.contains_key(name), "{name}");
+            }
+        }
+    }
+    assert_eq!(node.heard().len(), 1, "{:?}", node.heard());
+}
+
+/// What is not unpacked cannot burst: a packed question is none.
+#[tokio::test]
+async fn packed_requests_are_not_unpacked() {
+    /// `{"model":"m"}`, packed by gzip.
+    const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xabV\xca\xcdOI\xcdQ\xb2R\xcaU\xaa\x05\x00\x9bl\xba\xaa\x0d\x00\x00\x00";
+    let node = ollama().await;
+    let served = serve(quick(), vec![spec("a", &node)]).await;
+    for dialect in ALL {
+        let headers = [("content-encoding", "gzip")];
+        let client = served.send("POST", dialect.path(), &headers, PACKED).await;
+        let answer = client.end().await;
+        let words = if dialect.is_openai() {
+            answer.openai_error(400)
+        } else {
+            answer.ollama_error(400)
+        };
+        assert!(!words.is_empty());
+    }
+    assert!(node.heard().is_empty(), "{:?}", node.heard());
 }
