@@ -17,7 +17,7 @@ pub struct ServerSection {
     /// Threads of the server, and of the embedded engine unless `engine.threads` says otherwise.
     /// Unset: one per processor.
     pub threads: Option<usize>,
-    /// Connections open at once; further ones wait to be accepted.
+    /// Connections open at once; further ones wait to be accepted. Fewer where the limit of open files is low.
     pub max_connections: usize,
     /// Seconds a client may take to send its request headers.
     pub header_timeout_seconds: u64,

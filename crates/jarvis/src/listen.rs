@@ -19,6 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jarvis_config::{ListenAddress, ServerSection};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{
     convert::Infallible,
     future::{Future as _, pending, poll_fn, ready},
@@ -46,6 +47,32 @@ pub(crate) struct Bounds {
     pub(crate) header_bytes: usize,
     /// How long a client may leave what is sent to it unread.
     pub(crate) write_time: Duration,
+}
+
+impl Bounds {
+    /// With no more connections than leave `files` for the rest, so that a flood of them does not take the stores away.
+    /// `relays`: behind each there may be one more, to a node.
+    pub(crate) fn leaving(self, files: usize, relays: bool) -> Self {
+        let most = if relays { files / 2 } else { files - files / 4 };
+        Self {
+            connections: self.connections.min(most),
+            ..self
+        }
+    }
+}
+
+/// Lets this process open as many files as it may, and says how many these are: a connection is one, and unless a process asks
+/// for more, it may open a thousand.
+pub(crate) fn open_files() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files could not be raised: {error}");
+    }
+    let files = getrlimit(Resource::Nofile).current;
+    files.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    })
 }
 
 /// As long as a dead WebSocket is kept.
@@ -389,6 +416,14 @@ mod tests {
         // A reset after the answer is as good as an end.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
+    }
+
+    #[test]
+    fn connections_leave_files_for_the_rest() {
+        let bounds = Bounds::from(&ServerSection::default());
+        assert_eq!(bounds.leaving(1_000_000, true).connections, 20_000);
+        assert_eq!(bounds.leaving(1024, false).connections, 768);
+        assert_eq!(bounds.leaving(1024, true).connections, 512);
     }
 
     #[tokio::test]

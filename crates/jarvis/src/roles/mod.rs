@@ -134,6 +134,7 @@ pub(crate) async fn run(role: Role, loaded: Loaded) -> Result<()> {
     let mut signals = Signals::catch()?;
     let (public, admin) = role.addresses(&loaded);
     let bounds = Bounds::from(&loaded.config.server);
+    let bounds = bounds.leaving(listen::open_files(), role == Role::Balancer);
     let limit = Duration::from_secs(loaded.config.server.shutdown_seconds);
     let public = listen::bind(public, "--listen")?;
     let admin = listen::bind(admin, "--admin-listen")?;
