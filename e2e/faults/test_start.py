@@ -8,10 +8,11 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support.api import Account
-from support.jarvis import BINARY, MODELS, environment, provide_models, run
+from support.jarvis import BINARY, MODELS, environment, provide_models, run, wait_for
 from support.namespace import mounting
 from support.services import Services
 
@@ -110,6 +111,11 @@ def test_a_series_database_that_is_away_stops_nothing(servers, counting):
     server = servers.start("serve", "--no-engine", "--node", counting(last=10).url, models=False, **series)
     account = Account(server)
     assert account.ended(account.ask("Count.")["generation_id"])["status"] == "done"
+    # It is said, to the operator and to the page.
+    for status in (lambda: httpx.get(f"{server.admin_url}/health/ready").json(), lambda: account.get("/status")):
+        told = wait_for(lambda: [one for one in status()["components"] if one["status"] != "ok"], "what is missing")
+        assert [one["name"] for one in told] == ["series"], told
+        assert status()["status"] == "degraded"
 
 
 def test_redis_nodes_that_nobody_knows_are_named(servers):
@@ -211,7 +217,7 @@ def remove(path):
     path.unlink()
 
 
-@pytest.mark.parametrize("harm, word", [(cut, "truncated"), (overwrite, "GGUF"), (remove, "")])
+@pytest.mark.parametrize("harm, word", [(cut, "truncated"), (overwrite, "GGUF"), (remove, "no such file")])
 def test_a_harmed_model_file_is_named_and_the_process_lives(servers, harm, word):
     server = servers.make()
     path = weights(server.data)

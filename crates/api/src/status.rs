@@ -126,6 +126,11 @@ impl Status {
             let failure = (!trouble.is_empty()).then(|| trouble.join("; "));
             components.push(Component::of("redis".into(), failure));
         }
+        if let Some(series) = &app.options.series
+            && series.is_apart()
+        {
+            components.push(Component::of("series".into(), series.trouble()));
+        }
         if let Some(crowd) = app.crowd() {
             components.push(Component::of("instances".into(), Some(crowd)));
         }

@@ -16,9 +16,10 @@ pub use query::{NodeSpan, Span, Usage, UsageFilter, Width};
 pub use task::SeriesTask;
 
 use crate::{Db, DbOptions, StoreError};
+use jarvis_domain::sentence;
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -71,10 +72,34 @@ pub struct Series {
 struct Shared {
     /// Set once the store has been opened.
     db: OnceLock<Db>,
+    /// In a database of its own.
+    apart: bool,
+    /// Why the store takes nothing at present.
+    trouble: Mutex<Option<StoreError>>,
     dropped: AtomicU64,
 }
 
 impl Shared {
+    /// The store did not answer: said once, until it does.
+    fn fails(&self, error: StoreError) {
+        let mut trouble = self.trouble();
+        if trouble.is_none() {
+            tracing::warn!(
+                error = sentence(&error),
+                "the store of what is measured does not answer; points wait, and are dropped once there is no room"
+            );
+        }
+        *trouble = Some(error);
+    }
+
+    fn works(&self) {
+        *self.trouble() = None;
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn drop_points(&self, count: usize) {
         let count = count as u64;
         self.dropped.fetch_add(count, Ordering::Relaxed);
@@ -89,6 +114,8 @@ impl Series {
         let (points, arriving) = mpsc::channel(options.buffer.max(1));
         let shared = Arc::new(Shared {
             db: OnceLock::new(),
+            apart: matches!(options.store, SeriesStore::Own(_)),
+            trouble: Mutex::default(),
             dropped: AtomicU64::new(0),
         });
         let task = SeriesTask::new(options, arriving, Arc::clone(&shared));
@@ -100,6 +127,18 @@ impl Series {
         if self.points.try_send(point.into()).is_err() {
             self.shared.drop_points(1);
         }
+    }
+
+    /// Whether the points lie in a database of their own, which may be away while the main one is there.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.shared.apart
+    }
+
+    /// Why the store took nothing when it was last tried; `None` while it does, and before it was tried.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble().as_ref().map(ToString::to_string)
     }
 
     /// Points that were dropped since the start, for want of room or because the store could not take them.

@@ -75,7 +75,6 @@ impl SeriesTask {
 
     /// The store, as soon as it can be opened.
     async fn open(&self) -> Db {
-        let mut told = false;
         loop {
             let opened = match &self.options.store {
                 SeriesStore::Main(db) => Ok(db.clone()),
@@ -86,8 +85,11 @@ impl SeriesTask {
                 Err(error) => Err(error),
             };
             match ready {
-                Ok(db) => return self.shared.db.get_or_init(|| db).clone(),
-                Err(error) => tell(&mut told, &error),
+                Ok(db) => {
+                    self.shared.works();
+                    return self.shared.db.get_or_init(|| db).clone();
+                }
+                Err(error) => self.shared.fails(error),
             }
             sleep(PAUSE).await;
         }
@@ -95,12 +97,11 @@ impl SeriesTask {
 
     /// Writes a batch as soon as the store takes it. What it will never take is dropped.
     async fn write_at_last(&self, db: &Db, batch: &[Point]) {
-        let mut told = false;
         loop {
             match write(db, batch).await {
-                Ok(()) => return,
+                Ok(()) => return self.shared.works(),
                 Err(error) if error.is_outage() || matches!(error, StoreError::Full) => {
-                    tell(&mut told, &error);
+                    self.shared.fails(error);
                 }
                 Err(_) => return self.write_one_by_one(db, batch).await,
             }
@@ -141,16 +142,6 @@ impl SeriesTask {
                 "old measured points could not be removed"
             );
         }
-    }
-}
-
-/// Says once that the store is away.
-fn tell(told: &mut bool, error: &StoreError) {
-    if !std::mem::replace(told, true) {
-        tracing::warn!(
-            error = sentence(error),
-            "the store of what is measured does not answer; points wait, and are dropped once there is no room"
-        );
     }
 }
 

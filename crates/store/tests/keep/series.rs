@@ -275,8 +275,17 @@ async fn a_store_that_is_down_costs_points_and_nothing_else() {
         user: None,
     };
     assert!(running.series.usage(filter).await.is_err());
+    let told = async |yes: bool| {
+        while running.series.trouble().is_some() != yes {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    told(true).await;
+    let port = server.port().to_string();
+    assert!(running.series.trouble().unwrap().contains(&port));
     server.restart();
     running.opened().await;
+    told(false).await;
     let series = running.stop().await;
     assert_eq!(
         series.usage(filter).await.unwrap()[0].answers,
@@ -296,6 +305,8 @@ async fn a_store_that_goes_down_meanwhile_gets_what_waited() {
         options,
     )))));
     running.opened().await;
+    assert!(running.series.is_apart());
+    assert_eq!(running.series.trouble(), None);
     let user = UserId::new();
     for n in 0..50 {
         running.series.record(answer(MIDNIGHT + n, user, "m"));
