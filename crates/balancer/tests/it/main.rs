@@ -4,6 +4,7 @@
 mod admin;
 mod catalog;
 mod chat;
+mod connecting;
 mod dialect;
 mod faults;
 mod first_look;

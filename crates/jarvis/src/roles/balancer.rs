@@ -68,3 +68,44 @@ fn access(config: &Config, trusted: bool) -> Result<Access> {
     Access::new(admin_key, internal, trusted)
         .context("balancer.admin_key or balancer.internal_secret cannot be used")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_the_one_that_was_configured() {
+        let mut config = Config::default();
+        let section = &mut config.balancer;
+        section.strategy = jarvis_config::Strategy::QueueLength;
+        section.probe_seconds = 11;
+        section.connect_seconds = 12;
+        section.first_token_seconds = 13;
+        section.token_seconds = 14;
+        section.total_seconds = 15;
+        section.queue_seconds = 16;
+        section.max_queue = 17;
+        section.body_bytes = 18;
+        section.resume = false;
+        section.trace = Some("trace".into());
+        let options = options(&config);
+        let seconds = [
+            options.probe_interval,
+            options.connect_timeout,
+            options.first_token_timeout,
+            options.token_timeout,
+            options.total_timeout,
+            options.queue_timeout,
+        ];
+        assert_eq!(
+            seconds.map(|limit| limit.as_secs()),
+            [11, 12, 13, 14, 15, 16]
+        );
+        assert_eq!((options.max_queue, options.max_body), (17, 18));
+        assert_eq!(options.strategy, Strategy::QueueLength);
+        assert_eq!(
+            (options.resume, options.trace),
+            (false, config.balancer.trace)
+        );
+    }
+}

@@ -330,3 +330,31 @@ fn failures_and_nonsense_teach_nothing() {
         "{after:?} was {before:?}"
     );
 }
+
+/// A node that was not the best is tried now and then, if it is not much worse: so one that has become better is found out.
+#[test]
+fn the_second_best_is_tried_now_and_then_and_the_hopeless_not() {
+    let slower = |times: f64| Answer {
+        byte: times * QUICK.byte,
+        token: times * QUICK.token,
+        ..QUICK
+    };
+    for (times, most) in [(1.25, 120), (3.0, 0)] {
+        let policy = adaptive();
+        let views = [view(1), view(2)];
+        let now = taught(&policy, &[(view(1), slower(times)), (view(2), QUICK)], 20);
+        let tried = |now| {
+            let choices = (0..5000).map(|_| taken(&policy, &job(&[]), &views, now));
+            choices.filter(|index| *index == 0).count()
+        };
+        let count = tried(now);
+        assert!(count <= most, "{count} of 5000 at {times} times");
+        assert_eq!(count > 20, most > 0, "{count} of 5000 at {times} times");
+        // Of one that nothing was heard of for long, more is forgiven.
+        let count = tried(now + at(300.0));
+        assert!(
+            (20..=120).contains(&count),
+            "{count} of 5000 at {times} times"
+        );
+    }
+}
