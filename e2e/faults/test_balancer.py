@@ -1,12 +1,16 @@
 """Engines die under a balancer; who reads an answer does not notice. Engines of one slot, so that text can be compared."""
 
+import json
 import signal
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from support.api import Account, new_answer
+from support.answers import Broken
+from support.api import LONG, Account, new_answer
 from support.cluster import EXACT, RESUMED, Cluster
 from support.jarvis import wait_for
 from support.stream import CHAT, COMPLETIONS, GENERATE, once, read
@@ -127,3 +131,105 @@ def test_a_name_stands_for_every_node_that_it_has_an_address_of(servers):
     model = next(model["name"] for model in models if "completion" in model["capabilities"])
     answer = read(balancer.url, CHAT, CHAT.body(model, "Name a fruit.", 8))
     assert answer.node == node and answer.text
+
+
+class Figures:
+    """A balancer before one engine of one slot, and what its metrics say."""
+
+    def __init__(self, servers):
+        self.engine = servers.start("engine", *EXACT)
+        settings = {"JARVIS_BALANCER_SLOTS": "1", "JARVIS_BALANCER_MAX_QUEUE": "1", "JARVIS_BALANCER_PROBE_SECONDS": "1"}
+        self.balancer = servers.start("balancer", "--node", self.engine.url, models=False, **settings)
+        listed = httpx.get(f"{self.engine.url}/api/tags").json()["models"]
+        self.model = next(model["name"] for model in listed if "completion" in model["capabilities"])
+
+    def now(self):
+        """The value of every series; the name of the node is left out of it."""
+        text = httpx.get(f"{self.balancer.admin_url}/metrics").text.replace(f'upstream="{self.engine.public}"', "")
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("ollama_lb_"))
+        return {name.replace("{}", "").replace("{,", "{").replace(",}", "}"): float(value) for name, value in lines}
+
+    def until(self, **values):
+        """Waits until these series have these values; gives all."""
+
+        def reached():
+            now = self.now()
+            return now if all(now.get(f"ollama_lb_{name}") == value for name, value in values.items()) else None
+
+        return wait_for(reached, f"{values}, instead of {self.now()}")
+
+    def question(self, limit=60):
+        return CHAT.body(self.model, LONG, limit)
+
+    def read(self, watch=None):
+        return read(self.balancer.url, CHAT, self.question(), watch)
+
+
+def test_the_metrics_say_what_happened(servers):
+    figures = Figures(servers)
+    answer = figures.read()
+    now = figures.until(**{'requests_total{outcome="answered"}': 1})
+    for histogram in ("request_duration_seconds", "first_token_seconds", "token_gap_seconds", "prediction_error_seconds"):
+        assert now[f"ollama_lb_{histogram}_count"] == 1 and now[f"ollama_lb_{histogram}_sum"] > 0, histogram
+    assert now["ollama_lb_first_token_seconds_sum"] < now["ollama_lb_request_duration_seconds_sum"]
+    decoding = now["ollama_lb_request_duration_seconds_sum"] - now["ollama_lb_first_token_seconds_sum"]
+    assert now["ollama_lb_tokens_per_second_count"] == 1
+    assert now["ollama_lb_tokens_per_second_sum"] == pytest.approx(answer.usage[1] / decoding, rel=0.2)
+    assert now["ollama_lb_expected_cache_ratio_count"] == 1 and now["ollama_lb_expected_cache_ratio_sum"] == 0
+    assert now["ollama_lb_upstream_status"] == 1 and now["ollama_lb_active_connections"] == 0
+    assert 0 < now["ollama_lb_health_score"] <= 1
+
+    # The same prompt again: it is expected in the node's cache. One works, one waits, the third is too many.
+    waiting = []
+
+    def crowd(_):
+        waiting.append(pool.submit(figures.read))
+        figures.until(queue_size=1, active_connections=1)
+        third = httpx.post(f"{figures.balancer.url}{CHAT.path}", json=figures.question())
+        assert third.status_code == 503, third.text
+
+    with ThreadPoolExecutor() as pool:
+        figures.read(once(longer_than(0), crowd))
+        waiting[0].result()
+    now = figures.until(queue_size=0, active_connections=0, **{'requests_total{outcome="answered"}': 3})
+    assert now['ollama_lb_shed_total{reason="queue_full"}'] == 1
+    assert now["ollama_lb_queue_wait_seconds_count"] == 1 and now["ollama_lb_queue_wait_seconds_sum"] > 0
+    assert now["ollama_lb_expected_cache_ratio_sum"] > 0.5
+
+    # One leaves, and one loses its node.
+    with httpx.stream("POST", f"{figures.balancer.url}{CHAT.path}", json=figures.question()) as left:
+        next(left.iter_lines())
+    figures.until(active_connections=0, **{'requests_total{outcome="client_left"}': 1})
+    with pytest.raises(Broken, match="could not be continued"):
+        figures.read(once(longer_than(0), lambda _: figures.engine.kill()))
+    now = figures.until(upstream_status=0, active_connections=0, **{'requests_total{outcome="failed"}': 1})
+    assert sum(value for name, value in now.items() if name.startswith("ollama_lb_resumes_total")) == 1
+    assert now[RESUMED] == 0
+    assert httpx.post(f"{figures.balancer.url}{CHAT.path}", json=figures.question()).status_code == 503
+    assert figures.now()['ollama_lb_shed_total{reason="no_node"}'] == 1
+
+
+# A prompt that takes an engine of one thread far longer than a second to read.
+MUCH = "The sea is wide and the ship is small. " * 55
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("prompt", [LONG, MUCH], ids=["decoding", "reading"])
+def test_a_client_that_leaves_frees_the_engine_within_a_second(servers, stream, prompt):
+    figures = Figures(servers)
+    figures.read()
+    body = figures.question(limit=400) | {"stream": stream, "messages": [{"role": "user", "content": prompt}]}
+    text = json.dumps(body).encode()
+    head = f"POST {CHAT.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", int(figures.balancer.public.rsplit(":", 1)[1]))) as client:
+        client.sendall(head + text)
+        figures.until(active_connections=1)
+        if stream and prompt is LONG:
+            assert client.recv(10)
+    left = time.monotonic()
+    figures.until(active_connections=0)
+    assert time.monotonic() - left < 1
+    # The engine itself is free as well.
+    begun = time.monotonic()
+    httpx.post(f"{figures.engine.url}{CHAT.path}", json=figures.question(limit=1) | {"stream": False}).raise_for_status()
+    print(f"the engine answered {time.monotonic() - begun:.2f} s later")

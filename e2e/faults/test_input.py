@@ -3,8 +3,11 @@
 import base64
 import hmac
 import json
+import os
 import time
 import uuid
+import zlib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -56,6 +59,29 @@ def test_deep_json_at_the_engine(engine, path):
         response = httpx.post(f"{engine.url}{path}", content=body)
         assert response.status_code == 400 and "error" in response.json(), response.text
     assert httpx.get(f"{engine.url}/api/version").status_code == 200
+
+
+def resident(server):
+    """Its memory, in bytes."""
+    pages = Path(f"/proc/{server.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_is_packed_is_not_unpacked(serve, engine, account, models):
+    """Half a megabyte that would be half a gigabyte of good JSON."""
+    good = {"model": models["chat"], "prompt": "x", "messages": [{"role": "user", "content": "x"}], "title": "x"}
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(b" " * (1 << 20)) for _ in range(512)) + packer.compress(json.dumps(good).encode()) + packer.flush()
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    before = resident(serve) + resident(engine)
+    for path in ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/embeddings"):
+        response = httpx.post(f"{engine.url}{path}", content=bomb, headers=headers)
+        assert response.status_code in (400, 413) and "error" in response.json(), response.text
+    for path in ("/auth/login", "/conversations"):
+        response = account.http.post(f"{account.base}{path}", content=bomb, headers=headers)
+        problem(response, response.status_code)
+        assert response.status_code in (400, 413), response.text
+    assert resident(serve) + resident(engine) < before + (64 << 20)
 
 
 def test_a_deep_schema_at_the_engine(engine, models):
