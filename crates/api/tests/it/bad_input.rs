@@ -39,7 +39,33 @@ fn bodies(conversation: &str, message: &str) -> Vec<(Method, String, Value)> {
             format!("{conversation}/regenerate"),
             json!({"parent_id": message, "model": "test"}),
         ),
+        (
+            Method::POST,
+            "/api/v1/invitations".into(),
+            json!({"expires_in": 3600}),
+        ),
     ]
+}
+
+#[test]
+fn the_list_of_bodies_is_whole() {
+    let document: Value = serde_json::from_str(&jarvis_api::document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let routes = paths.iter().flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().iter();
+        methods.map(move |(method, route)| (format!("{} {path}", method.to_uppercase()), route))
+    });
+    let mut described: Vec<_> = routes
+        .filter(|(_, route)| route.get("requestBody").is_some())
+        .map(|(name, _)| name)
+        .collect();
+    let mut tried: Vec<_> = bodies("/api/v1/conversations/{id}", "")
+        .iter()
+        .map(|(method, path, _)| format!("{method} {path}"))
+        .collect();
+    described.sort();
+    tried.sort();
+    assert_eq!(tried, described);
 }
 
 #[tokio::test]
@@ -126,6 +152,23 @@ async fn what_is_no_json_is_refused_on_every_route() {
         }
     }
     assert_eq!(world.anonymous().get("/health").await.ok()["status"], "ok");
+}
+
+/// `{"title":"t"}`, packed by gzip.
+const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xabV*\xc9,\xc9IU\xb2R*Q\xaa\x05\x00\xe4b\xffG\x0d\x00\x00\x00";
+
+/// What is not unpacked cannot burst.
+#[tokio::test]
+async fn packed_bodies_are_not_unpacked() {
+    let world = World::start().await;
+    let ana = world.user("ana@example.org").await;
+    let conversation = ana.conversation().await;
+    let sent = ana.send(&conversation, "x").await;
+    let headers = [JSON[0], ("content-encoding", "gzip")];
+    for (method, path, _) in bodies(&conversation, sent["message_id"].as_str().unwrap()) {
+        let answer = ana.request(method, &path, &headers, PACKED).await;
+        answer.is_problem(400, "invalid_body");
+    }
 }
 
 #[tokio::test]

@@ -76,7 +76,15 @@ impl Cluster {
 
     /// The same, with other options.
     pub(crate) async fn start_with(count: usize, change: impl FnOnce(&mut Options)) -> Self {
-        let mut cluster = Self::start(0).await;
+        Self::on_with(RedisCluster::shared(), count, change).await
+    }
+
+    pub(crate) async fn on_with(
+        redis: &RedisCluster,
+        count: usize,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
+        let mut cluster = Self::on(redis, 0).await;
         change(&mut cluster.options);
         for _ in 0..count {
             cluster.add().await;

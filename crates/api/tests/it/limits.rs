@@ -163,6 +163,41 @@ async fn one_address_may_send_so_many_requests_whoever_sends_them() {
     from("192.0.2.1").await.is_problem(429, "too_many_requests");
 }
 
+/// Who is no proxy of ours speaks for nobody: neither for another address, nor for a connection that is encrypted.
+#[tokio::test]
+async fn nobody_becomes_another_address_by_saying_so() {
+    let mut options = options();
+    options.requests_per_address = Some(rate(6));
+    let world = World::start_with(options).await;
+    let path = "/api/v1/instance";
+    for n in 1..=7 {
+        let forged = format!("192.0.2.{n}");
+        let headers = [
+            ("x-forwarded-for", forged.as_str()),
+            ("forwarded", "for=192.0.2.9;proto=https"),
+            ("x-real-ip", forged.as_str()),
+            ("x-forwarded-proto", "https"),
+        ];
+        let anonymous = world.anonymous();
+        let asked = anonymous.request(hyper::Method::GET, path, &headers, "");
+        match n {
+            ..=6 => assert_eq!(asked.await.status, 200),
+            _ => drop(asked.await.is_problem(429, "too_many_requests")),
+        }
+    }
+    world.clock.advance(Duration::from_mins(1));
+    let body = json!({"email": "ana@example.org", "password": PASSWORD}).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let anonymous = world.anonymous();
+    let register = "/api/v1/auth/register";
+    let made = anonymous.request(hyper::Method::POST, register, &headers, body);
+    let cookie = made.await.cookie().unwrap().1;
+    assert!(!cookie.contains("Secure"), "{cookie}");
+}
+
 #[tokio::test]
 async fn two_instances_count_the_requests_of_a_user_together() {
     let hour = Duration::from_hours(1);

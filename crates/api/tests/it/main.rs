@@ -25,3 +25,4 @@ mod shared;
 mod socket;
 mod trouble;
 mod usage;
+mod without_redis;

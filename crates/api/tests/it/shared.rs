@@ -252,6 +252,33 @@ async fn what_happens_at_one_instance_is_told_at_the_other() {
     assert_eq!(page.closed().await, Some(4401), "its sign-in has ended");
 }
 
+/// Each keeps the page that it has read, and none shows one from before what another has acknowledged.
+#[tokio::test]
+async fn no_write_at_one_instance_leaves_an_old_page_at_another() {
+    const LIST: &str = "/api/v1/conversations?limit=50";
+    let mut cluster = Cluster::start(2).await;
+    // Told by nobody: it does not depend on hints.
+    let deaf = cluster.add_deaf().await;
+    let ana = cluster.user(0, "ana@example.org").await;
+    let readers = [1, deaf].map(|index| cluster.at(&ana, index));
+    for round in 1..=5 {
+        let conversation = ana.conversation().await;
+        for reader in &readers {
+            let page = reader.get(LIST).await.ok();
+            assert_eq!(page["items"].as_array().unwrap().len(), round);
+        }
+        let title = json!({"title": format!("round {round}")});
+        ana.patch(&conversation, &title).await.ok();
+        for reader in &readers {
+            let page = reader.get(LIST).await;
+            assert_eq!(page.ok()["items"][0]["title"], title["title"]);
+            let tag = [("if-none-match", page.headers["etag"].to_str().unwrap())];
+            let same = reader.request(hyper::Method::GET, LIST, &tag, "").await;
+            assert_eq!(same.status, 304);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_sign_in_that_has_ended_ends_its_sockets_where_nobody_was_told() {
     let mut cluster = Cluster::start(1).await;
