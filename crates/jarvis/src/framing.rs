@@ -2,19 +2,23 @@
 //! latter and hides the former, and of two equal lengths it shows one. A proxy before us that reads the same bytes otherwise
 //! would take a part of one request for another, so such a request is refused by its head as it came.
 
+use crate::refusal::Shape;
 use axum::{
     body::Body,
-    http::{HeaderMap, Response, StatusCode, header},
-    response::IntoResponse as _,
+    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
 };
 
 /// The answer to a request that can be read in two ways; `None`: it cannot. `head` is how it came, and empty where that is
 /// not known, because several requests came at once: then hyper's way holds, which closes behind a request with both.
-pub(crate) fn refusal(headers: &HeaderMap, head: &[u8]) -> Option<Response<Body>> {
-    is_ambiguous(headers, head).then(|| {
+pub(crate) fn refusal<B>(request: &Request<B>, head: &[u8]) -> Option<Response<Body>> {
+    is_ambiguous(request.headers(), head).then(|| {
         let why = "The end of this request can be read in two ways: say either one Content-Length or \
-                   `Transfer-Encoding: chunked`.\n";
-        (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], why).into_response()
+                   `Transfer-Encoding: chunked`.";
+        let shape = Shape::of(request.uri().path());
+        let mut refused = shape.refusal(StatusCode::BAD_REQUEST, "ambiguous_length", why);
+        let close = HeaderValue::from_static("close");
+        refused.headers_mut().insert(header::CONNECTION, close);
+        refused
     })
 }
 
