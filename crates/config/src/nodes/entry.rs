@@ -38,7 +38,7 @@ impl NodeEntry {
     /// `host:port`, as the balancer calls a node that has no other name; `None`: the address is none of a node. That is
     /// `http://host[:port]`, perhaps after `dns+`, with nothing behind it but perhaps one slash: what the balancer takes,
     /// checked here so that a mistake is told with its place.
-    pub(super) fn authority(&self) -> Option<String> {
+    pub fn authority(&self) -> Option<String> {
         let url = self.url.strip_prefix(Self::NAME).unwrap_or(&self.url);
         let rest = url.strip_prefix("http://")?;
         let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest))?;

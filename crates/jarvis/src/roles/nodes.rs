@@ -26,9 +26,7 @@ impl Nodes {
         for entry in &section.urls {
             nodes.add(entry, slots)?;
         }
-        let listed = |address: &str| section.urls.iter().any(|node| node.url.contains(address));
-        if discover && section.discover && !listed("127.0.0.1:11434") && !listed("localhost:11434")
-        {
+        if discover && section.discover && !section.urls.iter().any(is_local_ollama) {
             nodes.specs.push(NodeSpec {
                 slots,
                 optional: true,
@@ -93,6 +91,15 @@ impl Nodes {
     }
 }
 
+/// Whether it names the Ollama of this machine.
+fn is_local_ollama(entry: &NodeEntry) -> bool {
+    let authority = entry.authority();
+    matches!(
+        authority.as_deref(),
+        Some("127.0.0.1:11434" | "localhost:11434")
+    )
+}
+
 fn slots(loaded: &Loaded) -> Option<NonZeroU32> {
     loaded.config.balancer.slots.and_then(NonZeroU32::new)
 }
@@ -112,4 +119,36 @@ pub(crate) async fn look(loaded: &Loaded, entry: &NodeEntry) -> Result<Catalog> 
     tasks.close();
     tasks.wait().await;
     Ok(catalog)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jarvis_config::{Overrides, Sources};
+
+    fn names(url: &str, discover: bool) -> Vec<String> {
+        let mut flags = Overrides::default();
+        flags.set("--node", "nodes.urls", Some([url]));
+        let sources = Sources {
+            file: Some("/dev/null".into()),
+            environment: vec![("HOME".into(), "/home/ada".into())],
+            flags,
+        };
+        let nodes = Nodes::new(&sources.load().unwrap(), discover).unwrap();
+        nodes.specs.into_iter().map(|spec| spec.name).collect()
+    }
+
+    #[test]
+    fn the_ollama_of_this_machine_is_a_node_once() {
+        assert_eq!(names("http://a:1", true), ["a:1", "ollama"]);
+        assert_eq!(names("http://a:1", false), ["a:1"]);
+        for listed in [
+            "http://127.0.0.1:11434",
+            "http://127.0.0.1/",
+            "http://localhost",
+        ] {
+            assert_eq!(names(listed, true).len(), 1, "{listed}");
+        }
+        assert!(names("dns+http://localhost", true).is_empty());
+    }
 }
