@@ -122,11 +122,11 @@ async fn step(mut phase: Phase) -> Step {
 /// Asks for the turn; a model that nobody has is looked for once more.
 async fn begin(balancer: Balancer, turn: ChatTurn) -> Result<Phase, ChatError> {
     let model = full_name(&turn.model);
-    if balancer.catalog().await.model(&model).is_none() {
+    let shared = Arc::clone(&balancer.shared);
+    if !shared.pool.nodes().iter().any(|node| node.has(&model)) {
         balancer.refresh().await;
     }
     let ask = Arc::new(ask(&turn)?);
-    let shared = Arc::clone(&balancer.shared);
     let beginning = turn.text_so_far.map(|text| Beginning {
         text,
         tokens: turn.tokens_so_far,

@@ -41,10 +41,11 @@ fn stays(name: &HeaderName) -> bool {
             | header::ACCEPT_ENCODING
             | header::PROXY_AUTHORIZATION
             | header::PROXY_AUTHENTICATE
-    ) || matches!(
-        name.as_str(),
-        "keep-alive" | "proxy-connection" | INTERNAL | USER | PRIORITY | queued::EVENTS
-    )
+    ) || *name == NODE
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | INTERNAL | USER | PRIORITY | queued::EVENTS
+        )
 }
 
 /// The client's headers as they go to a node: without those of its connection, of our own, and of what we change (a compressed
@@ -100,6 +101,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("accept-encoding", "gzip"),
             (INTERNAL, "secret"),
+            ("x-jarvis-node", "of ours"),
             ("x-own", "kept"),
             ("authorization", "Bearer kept"),
         ];

@@ -225,11 +225,20 @@ pub(super) async fn pass(State(front): State<Front>, request: Request) -> Respon
         let body = whole(body, shared.options.max_body).await?;
         let named = serde_json::from_slice::<Named>(&body).ok();
         let model = named.as_ref().and_then(Named::name).map(full_name);
-        let having = model.and_then(|model| idlest(shared, |node| node.has(&model)));
-        let reason = having.as_ref().map_or("unknown_route", |_| "has_model");
-        let node = having
-            .or_else(|| idlest(shared, |_| true))
-            .ok_or_else(|| Refusal::unreachable(shared))?;
+        let find = || {
+            let having = model.as_ref();
+            let having = having.and_then(|model| idlest(shared, |node| node.has(model)));
+            having.map_or_else(
+                || Some((idlest(shared, |_| true)?, "unknown_route")),
+                |node| Some((node, "has_model")),
+            )
+        };
+        let mut found = find();
+        if found.is_none() && shared.has_unseen() {
+            front.balancer.catalog().await;
+            found = find();
+        }
+        let (node, reason) = found.ok_or_else(|| Refusal::unreachable(shared))?;
         Ok::<_, Refusal>((node, body, reason))
     };
     match passed.await {

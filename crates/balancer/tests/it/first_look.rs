@@ -21,8 +21,12 @@ fn public(started: &Started) -> Public {
 
 /// A request that has come: as far as it gets by itself.
 fn ask(public: &Public, name: &str) -> BoxFuture<'static, Response> {
+    ask_at(public, "/api/chat", name)
+}
+
+fn ask_at(public: &Public, path: &str, name: &str) -> BoxFuture<'static, Response> {
     let body = format!(r#"{{"model":"{name}","messages":[{{"role":"user","content":"q"}}]}}"#);
-    let request = Request::post("/api/chat")
+    let request = Request::post(path)
         .header("content-type", "application/json")
         .body(Body::from(body))
         .unwrap();
@@ -71,6 +75,18 @@ async fn one_that_a_node_not_looked_at_may_serve_waits_for_the_look() {
         assert_eq!(began.elapsed(), Duration::ZERO);
         gate.pass().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_for_a_route_that_nobody_knows_waits_too() {
+    let gate = Gate::default();
+    let late = Fake::shown_by(&gate, answering());
+    let started = start(vec![late.spec("late")]);
+    let mut asked = ask_at(&public(&started), "/api/tomorrow", "m");
+    assert!((&mut asked).now_or_never().is_none());
+    gate.open();
+    let (_, node, body) = read(asked.await).await;
+    assert_eq!(node, "late", "{body}");
 }
 
 #[tokio::test(start_paused = true)]
