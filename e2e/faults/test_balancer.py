@@ -13,6 +13,7 @@ from support.answers import Broken
 from support.api import LONG, Account, new_answer
 from support.cluster import EXACT, RESUMED, Cluster
 from support.jarvis import wait_for
+from support.namespace import mounting
 from support.stream import CHAT, COMPLETIONS, GENERATE, once, read
 
 
@@ -131,6 +132,53 @@ def test_a_name_stands_for_every_node_that_it_has_an_address_of(servers):
     model = next(model["name"] for model in models if "completion" in model["capabilities"])
     answer = read(balancer.url, CHAT, CHAT.body(model, "Name a fruit.", 8))
     assert answer.node == node and answer.text
+
+
+
+def test_addresses_join_and_leave_with_their_name(servers):
+    first = servers.start("engine", *EXACT)
+    port = first.public.rsplit(":", 1)[1]
+    second = servers.start("engine", *EXACT, public=f"127.0.0.2:{port}")
+    hosts = servers.home() / "hosts"
+
+    def name(*engines):
+        # Written in place: this file is what the balancer sees as the system's.
+        with hosts.open("w") as file:
+            file.writelines(f"{engine.public.rsplit(':', 1)[0]} engines.example\n" for engine in engines)
+
+    name(first, second)
+    balancer = servers.start(
+        "balancer",
+        *("--node", f"dns+http://engines.example:{port}", "--strategy", "round_robin"),
+        models=False,
+        prefix=mounting(f"mount --bind {hosts} /etc/hosts"),
+        JARVIS_BALANCER_PROBE_SECONDS="1",
+    )
+
+    def up(*engines):
+        health = httpx.get(f"{balancer.url}/health").json()
+        return {node["name"] for node in health["nodes"] if node["up"]} == {engine.public for engine in engines}
+
+    wait_for(lambda: up(first, second), "both addresses")
+    models = httpx.get(f"{balancer.url}/api/tags").json()["models"]
+    body = CHAT.body(next(model["name"] for model in models if "completion" in model["capabilities"]), LONG, 60)
+
+    def nodes():
+        return {read(balancer.url, CHAT, body).node for _ in range(4)}
+
+    assert nodes() == {first.public, second.public}
+    # One goes while it answers: that answer ends, and no other begins there.
+    leaves = once(longer_than(0), lambda _: name(second))
+    answer = read(balancer.url, CHAT, body, leaves)
+    assert answer.ends and wait_for(lambda: up(second), "the address to be gone")
+    assert nodes() == {second.public}
+    # The name is lost altogether: what was known stays.
+    name()
+    wait_for(lambda: "cannot be looked up" in balancer.stderr(), "the loss to be said")
+    assert nodes() == {second.public}
+    name(first, second)
+    wait_for(lambda: up(first, second), "the address to be back")
+    assert nodes() == {first.public, second.public}
 
 
 class Figures:
