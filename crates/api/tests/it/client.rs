@@ -424,11 +424,15 @@ impl Socket {
 
     /// Reads to the end; the close code.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
-        loop {
-            if let Err(code) = self.next().await {
-                return code;
+        let end = async {
+            loop {
+                if let Err(code) = self.next().await {
+                    return code;
+                }
             }
-        }
+        };
+        // Pings may come for ever.
+        timeout(PATIENCE, end).await.expect("an end in time")
     }
 
     /// Follows an answer to its end: the text, and the last event.

@@ -7,7 +7,10 @@ use crate::{
 use jarvis_testkit::{Gate, Step};
 use serde_json::json;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 #[tokio::test]
@@ -264,9 +267,12 @@ async fn a_peer_that_stops_reading_is_let_go() {
         .await;
     let accepted = deaf.hear("accepted").await;
     let mut page = world.socket(&ana).await;
-    while world.api().open_sockets() > 1 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let let_go = async {
+        while world.api().open_sockets() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), let_go).await.unwrap();
     // Nobody else is concerned, and the answer is whole.
     let generation = accepted["generation_id"].as_str().unwrap();
     page.say(&json!({"type": "subscribe", "generation_id": generation, "offset": 0}))

@@ -276,9 +276,13 @@ async fn a_store_that_is_down_costs_points_and_nothing_else() {
     };
     assert!(running.series.usage(filter).await.is_err());
     let told = async |yes: bool| {
-        while running.series.trouble().is_some() != yes {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let told = async {
+            while running.series.trouble().is_some() != yes {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_mins(1), told).await;
+        assert!(in_time.is_ok(), "{:?}", running.series.trouble());
     };
     told(true).await;
     let port = server.port().to_string();
