@@ -1,9 +1,10 @@
 //! The real services of the tests, for tests and measurements in other languages: `services patroni:2 redis` starts what is named,
 //! prints one line of JSON that says where it is, then obeys lines such as `redis kill9 1`, each answered by `ok …` or `no …`.
-//! Everything ends with the standard input. `postgres:durable` is a server that flushes to the disk before it acknowledges.
+//! Everything ends with the standard input. `postgres:durable` is a server that flushes to the disk before it acknowledges;
+//! `patroni:2,etcd3,strict` has three members of etcd (`etcd leader`, `etcd kill9 0`) and refuses writes while its standby is away.
 #![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
 
-use jarvis_testkit::services::{Patroni, Postgres, RedisCluster};
+use jarvis_testkit::services::{Patroni, Postgres, RedisCluster, Shape};
 use serde_json::{Map, json};
 use std::{
     env,
@@ -53,6 +54,19 @@ fn main() {
     }
 }
 
+/// `2`, `2,etcd3`, `2,etcd3,strict`: what is not named is as by default.
+fn shape(how: &str) -> Shape {
+    let mut shape = Shape::default();
+    for word in how.split(',').filter(|word| !word.is_empty()) {
+        match word.strip_prefix("etcd") {
+            _ if word == "strict" => shape.strict = true,
+            Some(members) => shape.etcd = members.parse().unwrap(),
+            None => shape.nodes = word.parse().unwrap(),
+        }
+    }
+    shape
+}
+
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").unwrap();
@@ -69,9 +83,8 @@ impl Services {
                 let server = self.postgres.insert(server);
                 json!({"url": server.url(&server.create_database()), "password": Postgres::PASSWORD})
             }
-            ("patroni", nodes) => {
-                let nodes = if nodes.is_empty() { "2" } else { nodes };
-                let cluster = self.patroni.insert(Patroni::start(nodes.parse().unwrap()));
+            ("patroni", how) => {
+                let cluster = self.patroni.insert(Patroni::start(shape(how)));
                 json!({"url": cluster.url(), "password": cluster.password()})
             }
             ("redis", "") => {
@@ -89,6 +102,19 @@ impl Services {
         Some(match words[..] {
             ["patroni", "primary"] => self.patroni.as_ref()?.wait_for_writer(FAILOVER).to_string(),
             ["patroni", "standby"] => self.patroni.as_ref()?.wait_for_standby().to_string(),
+            ["etcd", "leader"] => {
+                let cluster = self.patroni.as_mut()?;
+                cluster.etcd().wait_for_leader().to_string()
+            }
+            ["etcd", act, member] => {
+                let etcd = self.patroni.as_mut()?.etcd();
+                match act {
+                    "kill9" => etcd.kill9(member.parse().ok()?),
+                    "restart" => etcd.restart(member.parse().ok()?),
+                    _ => return None,
+                }
+                String::new()
+            }
             ["redis", "whole"] => {
                 self.redis.as_ref()?.wait_whole();
                 String::new()

@@ -77,6 +77,8 @@ pub(crate) enum Lock {
     FirstAccount,
     /// Filling an empty database from elsewhere.
     Move,
+    /// Trying whether a change is taken.
+    Trial,
 }
 
 impl Lock {
@@ -87,6 +89,7 @@ impl Lock {
             Self::Schema => 1,
             Self::FirstAccount => 2,
             Self::Move => 3,
+            Self::Trial => 4,
         }
     }
 }
@@ -236,6 +239,9 @@ impl Db {
 
     async fn try_to_write(&self) -> Result<(), StoreError> {
         let mut tx = self.begin_write().await?;
+        // A commit that waits for a standby holds its lock, and its server does not see that the client has gone: the trials to
+        // come wait behind that one and leave no connection behind.
+        tx.lock(Lock::Trial).await?;
         leases::try_out(&mut tx).await?;
         tx.commit().await
     }

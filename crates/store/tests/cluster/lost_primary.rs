@@ -4,7 +4,7 @@ use crate::{
     open,
 };
 use jarvis_domain::ConversationId;
-use jarvis_testkit::services::{PATIENCE, Patroni};
+use jarvis_testkit::services::{PATIENCE, Patroni, Shape};
 use std::env;
 
 /// How many primaries are lost, one after the other: one, unless `JARVIS_CHAOS_ROUNDS` asks for more.
@@ -14,7 +14,7 @@ fn rounds() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_outlives_the_primary() {
-    let mut cluster = Patroni::start(2);
+    let mut cluster = Patroni::start(Shape::default());
     let (db, user) = open(&cluster).await;
     let load = Load::start(&db, user.id);
     for round in 1..=rounds() {

@@ -1,11 +1,13 @@
 //! The store on PostgreSQL under Patroni: real servers, real kills.
 //!
-//! `cargo test` loses one primary; the rest is ignored there for the minutes it takes, and runs with `scripts/chaos/postgres`.
+//! `cargo test` loses one primary, one leader of etcd and one standby in strict mode; the rest is ignored there for the minutes it takes, and runs with `scripts/chaos/postgres`.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod load;
 mod lost_primary;
 mod paused_primary;
+mod strict;
+mod three_etcd;
 mod two_nodes;
 
 use jarvis_domain::{Timestamp, User, UserId};
@@ -20,6 +22,11 @@ pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
 /// The store over all hosts of `cluster`, and an account in it.
 pub(crate) async fn open(cluster: &Patroni) -> (Db, User) {
+    open_with(cluster, |_| {}).await
+}
+
+/// The same, with options of its own.
+pub(crate) async fn open_with(cluster: &Patroni, set: impl FnOnce(&mut DbOptions)) -> (Db, User) {
     let hosts = cluster.hosts().into_iter();
     let options = PostgresOptions {
         hosts: hosts.map(|(name, port)| Host { name, port }).collect(),
@@ -28,9 +35,9 @@ pub(crate) async fn open(cluster: &Patroni) -> (Db, User) {
         database: Patroni::DATABASE.into(),
         connections: 8,
     };
-    let db = Db::open(&DbOptions::new(Location::Postgres(options)))
-        .await
-        .unwrap();
+    let mut options = DbOptions::new(Location::Postgres(options));
+    set(&mut options);
+    let db = Db::open(&options).await.unwrap();
     let new = NewUser {
         id: UserId::new(),
         email: "enzo@example.org".parse().unwrap(),

@@ -3,7 +3,7 @@ use crate::{
     load::{AFTERWARDS, Load, faults},
     open,
 };
-use jarvis_testkit::services::{PATIENCE, Patroni, wait_until};
+use jarvis_testkit::services::{PATIENCE, Patroni, Shape, wait_until};
 use sqlx::{ConnectOptions as _, Executor as _, postgres::PgConnectOptions};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -12,7 +12,7 @@ use tokio::{task::JoinSet, time::timeout};
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes two minutes: scripts/chaos/postgres"]
 async fn a_primary_that_wakes_up_confirms_nothing() {
-    let mut cluster = Patroni::start(2);
+    let mut cluster = Patroni::start(Shape::default());
     let (db, user) = open(&cluster).await;
     let old = cluster.wait_for_writer(PATIENCE);
     cluster

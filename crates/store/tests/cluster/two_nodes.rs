@@ -3,7 +3,7 @@ use crate::{
     load::{AFTERWARDS, Load, faults},
     open,
 };
-use jarvis_testkit::services::{PATIENCE, Patroni, wait_until};
+use jarvis_testkit::services::{PATIENCE, Patroni, Shape, wait_until};
 use std::time::{Duration, Instant};
 
 /// With its standby gone the primary goes on alone, and what it confirms then is nowhere else: nobody may be promoted until it is
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes two minutes: scripts/chaos/postgres"]
 async fn a_standby_that_was_away_is_not_promoted() {
-    let mut cluster = Patroni::start(2);
+    let mut cluster = Patroni::start(Shape::default());
     let (db, user) = open(&cluster).await;
     let primary = cluster.wait_for_writer(PATIENCE);
     let standby = 1 - primary;

@@ -109,13 +109,21 @@ impl Etcd {
         });
     }
 
-    /// Waits until the members agree on a leader again, after some have gone.
-    pub fn wait_healthy(&self) {
+    /// The member that leads, waited for.
+    pub fn wait_for_leader(&self) -> usize {
+        let leads = |member: &Member| {
+            member.process.is_some()
+                && http::get(member.client, "/metrics").is_some_and(|(_, metrics)| {
+                    metrics
+                        .lines()
+                        .any(|line| line == "etcd_server_is_leader 1")
+                })
+        };
+        let mut leader = None;
         wait_until("etcd has a leader", || {
-            self.members.iter().any(|member| {
-                member.process.is_some()
-                    && http::get(member.client, "/health").is_some_and(|(status, _)| status == 200)
-            })
+            leader = self.members.iter().position(leads);
+            leader.is_some()
         });
+        leader.expect("it was waited for")
     }
 }

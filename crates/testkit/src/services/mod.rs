@@ -15,7 +15,7 @@ mod template;
 
 pub use etcd::Etcd;
 pub use home::Home;
-pub use patroni::Patroni;
+pub use patroni::{Patroni, Shape};
 pub use postgres::Postgres;
 pub use process::Process;
 pub use redis::RedisCluster;

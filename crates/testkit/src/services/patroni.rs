@@ -6,6 +6,7 @@ use super::{
     program, template, wait_until,
 };
 use rustix::process::Pid;
+use serde_json::Value;
 use std::{
     fs,
     net::Ipv4Addr,
@@ -24,8 +25,30 @@ const BOOTSTRAP: &str = include_str!("../../../../deploy/postgres/bootstrap");
 pub struct Patroni {
     nodes: Vec<Node>,
     passwords: Passwords,
+    strict: bool,
     etcd: Etcd,
     home: Home,
+}
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Nodes of PostgreSQL.
+    pub nodes: usize,
+    /// Members of etcd: one or three.
+    pub etcd: usize,
+    /// Whether writes are refused rather than kept by the primary alone (`synchronous_mode_strict`).
+    pub strict: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            etcd: 1,
+            strict: false,
+        }
+    }
 }
 
 struct Node {
@@ -50,15 +73,9 @@ impl Patroni {
     /// The database.
     pub const DATABASE: &'static str = "jarvis";
 
-    /// Starts `count` nodes over an etcd of one member, and waits until the first is the primary, the others stream from it and
-    /// one of them is synchronous.
-    pub fn start(count: usize) -> Self {
-        Self::with_etcd(count, Etcd::start(1))
-    }
-
-    /// The same over this etcd.
-    pub fn with_etcd(count: usize, etcd: Etcd) -> Self {
-        let nodes = (1..=count)
+    /// Starts a cluster, and waits until the first node is the primary, the others stream from it and one of them is synchronous.
+    pub fn start(shape: Shape) -> Self {
+        let nodes = (1..=shape.nodes)
             .map(|n| Node {
                 name: format!("node{n}"),
                 port: free_port(),
@@ -70,20 +87,21 @@ impl Patroni {
         let mut cluster = Self {
             nodes,
             passwords: Passwords::new(),
-            etcd,
+            strict: shape.strict,
+            etcd: Etcd::start(shape.etcd),
             home: Home::new("patroni"),
         };
         cluster.home.write("bootstrap", BOOTSTRAP);
         cluster.home.write("password", &cluster.passwords.jarvis);
-        for node in 0..count {
+        for node in 0..shape.nodes {
             cluster.configure(node);
         }
-        for node in 0..count {
+        for node in 0..shape.nodes {
             cluster.restart(node);
             let role = if node == 0 { "/primary" } else { "/replica" };
             cluster.wait_answer(node, role);
         }
-        if count > 1 {
+        if shape.nodes > 1 {
             cluster.wait_for_standby();
         }
         cluster
@@ -127,6 +145,19 @@ impl Patroni {
         // Patroni calls itself the primary from the moment it has the lock, a little before the promotion.
         let writes = |node| self.psql(node, "SELECT NOT pg_is_in_recovery()") == Ok("t".into());
         (0..self.nodes.len()).find(|&node| self.answers(node, "/primary") && writes(node))
+    }
+
+    /// Waits until every node that runs has had a word from etcd that it had not had before.
+    pub fn wait_for_etcd(&self) {
+        let seen = |node: &Node| {
+            let (_, body) = http::get(node.rest, "/patroni")?;
+            let answer: Value = serde_json::from_str(&body).ok()?;
+            answer["dcs_last_seen"].as_u64()
+        };
+        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+            let before = seen(node);
+            wait_until("Patroni reaches etcd", || seen(node) > before);
+        }
     }
 
     /// The nodes that say they are standbys and run. A paused node is not asked.
@@ -298,7 +329,7 @@ impl Patroni {
                     &path(&self.home.path().join("password")),
                 ),
                 ("ARCHIVE_COMMAND", "/bin/true"),
-                ("SYNCHRONOUS_STRICT", "false"),
+                ("SYNCHRONOUS_STRICT", &self.strict.to_string()),
                 ("WATCHDOG", "off"),
                 ("SUPERUSER_PASSWORD", &self.passwords.superuser),
                 ("REPLICATION_PASSWORD", &self.passwords.replication),
