@@ -194,14 +194,20 @@ impl Redis {
     /// such (`ERR`) are among the values.
     pub(crate) async fn ask(&self, key: &str, commands: &Pipeline) -> Result<Reply, RedisFault> {
         let reply = self.master(slot_of(key))?.ask(commands).await?;
-        let Some(address) = moved(&reply) else {
-            return sound(reply);
-        };
-        // Nothing of it was done there.
-        self.0.stale.notify_one();
-        let node = self.node(&address.into());
-        node.connected().await;
-        sound(node.ask(commands).await?)
+        // Where it leads elsewhere, nothing of it was done there.
+        match elsewhere(&reply) {
+            None => sound(reply),
+            Some(Elsewhere::Moved(address)) => {
+                self.0.stale.notify_one();
+                let node = self.node(&address);
+                node.connected().await;
+                sound(node.ask(commands).await?)
+            }
+            // The slot is on its way: its master stays the one to be asked first.
+            Some(Elsewhere::Ask(address)) => {
+                sound(self.node(&address).ask_incoming(commands).await?)
+            }
+        }
     }
 
     /// The same, but only over the connection of `standing`.
@@ -211,11 +217,13 @@ impl Redis {
         standing: &Standing,
         commands: &Pipeline,
     ) -> Result<Reply, RedisFault> {
-        let reply = self
-            .master(slot_of(key))?
-            .ask_at(standing, commands)
-            .await?;
-        if moved(&reply).is_some() {
+        let node = if standing.asking {
+            self.node(standing.address())
+        } else {
+            self.master(slot_of(key))?
+        };
+        let reply = node.ask_at(standing, commands).await?;
+        if let Some(Elsewhere::Moved(_)) = elsewhere(&reply) {
             self.0.stale.notify_one();
         }
         sound(reply)
@@ -395,15 +403,28 @@ async fn require_addresses(options: &RedisOptions) -> Result<(), RedisOpenError>
     }
 }
 
-/// Where another node is said to hold the key.
-fn moved(reply: &Reply) -> Option<String> {
+/// The node that holds the key, where it is another than the one asked.
+enum Elsewhere {
+    /// The slot's master, from now on.
+    Moved(Arc<str>),
+    /// The node that the slot moves to, key by key; a key that is nowhere is made there.
+    Ask(Arc<str>),
+}
+
+fn elsewhere(reply: &Reply) -> Option<Elsewhere> {
     let Some(Value::ServerError(error)) = reply.values.first() else {
         return None;
     };
-    if error.kind() != Some(ServerErrorKind::Moved) {
-        return None;
-    }
-    error.details()?.split(' ').nth(1).map(str::to_owned)
+    let kind = match error.kind()? {
+        ServerErrorKind::Moved => Elsewhere::Moved,
+        ServerErrorKind::Ask => Elsewhere::Ask,
+        _ => return None,
+    };
+    error
+        .details()?
+        .split(' ')
+        .nth(1)
+        .map(|address| kind(address.into()))
 }
 
 /// Every refusal but that of a command as such means that the slot cannot be used now: it moves, loads, is read-only, full.

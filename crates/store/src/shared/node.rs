@@ -37,11 +37,17 @@ pub(super) type Push = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub(crate) struct Standing {
     node: Arc<str>,
     incarnation: u64,
+    /// The slot was on its way to this node, which serves it only to who says that it knows.
+    pub(super) asking: bool,
 }
 
 impl Standing {
     /// `host:port`.
     pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn address(&self) -> &Arc<str> {
         &self.node
     }
 }
@@ -137,13 +143,39 @@ impl Node {
         commands: &Pipeline,
     ) -> Result<Reply, RedisFault> {
         let link = self.link.borrow().clone();
-        if self.at(link.incarnation) != *standing {
+        let now = Standing {
+            asking: standing.asking,
+            ..self.at(link.incarnation)
+        };
+        if now != *standing {
             return Err(RedisFault::unreachable(
                 &standing.node,
                 "it has closed the connection",
             ));
         }
+        if standing.asking {
+            return self.ask_on_its_way(link, commands).await;
+        }
         self.ask_over(link, commands).await
+    }
+
+    /// Has it do `commands` about a slot that is on its way to it.
+    pub(super) async fn ask_incoming(&self, commands: &Pipeline) -> Result<Reply, RedisFault> {
+        self.connected().await;
+        let link = self.link.borrow().clone();
+        self.ask_on_its_way(link, commands).await
+    }
+
+    async fn ask_on_its_way(&self, link: Link, commands: &Pipeline) -> Result<Reply, RedisFault> {
+        let mut asking = redis::pipe();
+        for command in commands.cmd_iter() {
+            // It holds for one command.
+            asking.cmd("ASKING").add_command(command.clone());
+        }
+        let mut reply = self.ask_over(link, &asking).await?;
+        reply.values = reply.values.into_iter().skip(1).step_by(2).collect();
+        reply.standing.asking = true;
+        Ok(reply)
     }
 
     async fn ask_over(&self, link: Link, commands: &Pipeline) -> Result<Reply, RedisFault> {
@@ -170,6 +202,7 @@ impl Node {
         Standing {
             node: Arc::clone(&self.address),
             incarnation,
+            asking: false,
         }
     }
 

@@ -3,7 +3,7 @@
 mod both;
 mod faults;
 mod files;
-mod streams;
+pub(crate) mod streams;
 
 use crate::redis::{connect, prefix};
 use jarvis_domain::{Outcome, Status};

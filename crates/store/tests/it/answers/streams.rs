@@ -7,11 +7,11 @@ use jarvis_store::{AnswerEvent, AnswerLog, AnswerWriter, LogError, QueuePlace};
 use jarvis_testkit::services::RedisCluster;
 use proptest::prelude::*;
 
-pub(super) async fn begin(log: &AnswerLog, id: GenerationId) -> AnswerWriter {
+pub(crate) async fn begin(log: &AnswerLog, id: GenerationId) -> AnswerWriter {
     log.take_up(id, 1).await.unwrap().go_on().unwrap()
 }
 
-pub(super) fn key(prefix: &str, id: GenerationId) -> String {
+pub(crate) fn key(prefix: &str, id: GenerationId) -> String {
     format!("{prefix}:{{{id}}}:log")
 }
 

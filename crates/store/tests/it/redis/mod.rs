@@ -1,5 +1,6 @@
 //! What instances share beside SQL, on a real Redis Cluster.
 
+mod asking;
 mod bus;
 mod limits;
 mod open;
