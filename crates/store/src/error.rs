@@ -107,6 +107,18 @@ pub enum StoreError {
     /// The user may not do what Jarvis needs.
     #[error("the database user lacks a right; it must own the database")]
     Forbidden(#[source] Cause),
+    /// The user may not do what Jarvis needs, as is seen before anything is tried.
+    #[error(
+        "the database user `{user}` lacks the right to {what} in `{database}`; it must own the database"
+    )]
+    NoRight {
+        /// Who it is.
+        user: String,
+        /// The right that is missing, after "the right to".
+        what: &'static str,
+        /// The database.
+        database: String,
+    },
     /// The server's version is not supported.
     #[error("the database server {host} runs PostgreSQL {found}; Jarvis needs {oldest} or newer")]
     TooOld {

@@ -11,7 +11,7 @@ use jarvis_domain::Clock;
 use jarvis_store::{
     AnswerLog, Db, DbOptions, Host, Location, PostgresOptions, Redis, RedisOptions, Synchronous,
     keep::{Place, Stores},
-    series::SeriesStore,
+    series::{self, SeriesStore},
 };
 use serde_json::json;
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -155,12 +155,12 @@ fn own_series_store(config: &Config) -> Option<DbOptions> {
     })
 }
 
-/// Fails if the database of the series refuses us. One that is away costs nothing: it is used when it comes.
+/// Fails if the database of the series refuses us, or what we do there. One that is away costs nothing: it is used when it comes.
 async fn require_series(config: &Config) -> Result<()> {
     let Some(options) = own_series_store(config) else {
         return Ok(());
     };
-    match timeout(SERIES_PATIENCE, Db::migration_plan(&options)).await {
+    match timeout(SERIES_PATIENCE, series::require_rights(&options)).await {
         Ok(Err(error)) if !error.is_outage() => {
             Err(error).context("the PostgreSQL of series.url cannot be used")
         }

@@ -8,11 +8,13 @@
 
 mod point;
 mod query;
+mod rights;
 mod task;
 mod timescale;
 
 pub use point::{AnswerPoint, NodePoint, Point};
 pub use query::{NodeSpan, Span, Usage, UsageFilter, Width};
+pub use rights::require_rights;
 pub use task::SeriesTask;
 
 use crate::{Db, DbOptions, StoreError};

@@ -104,7 +104,7 @@ pub struct Examined {
 }
 
 /// Refuses a database that rows are still being moved into.
-async fn require_whole(conn: &mut Conn) -> Result<(), StoreError> {
+pub(crate) async fn require_whole(conn: &mut Conn) -> Result<(), StoreError> {
     let text = "SELECT source FROM moves";
     match conn.fetch_optional("open", text, args![]).await? {
         Some(row) => Err(StoreError::HalfMoved {
@@ -117,6 +117,10 @@ async fn require_whole(conn: &mut Conn) -> Result<(), StoreError> {
 impl Db {
     /// How long a standby may take to say whether it is up to date before the primary is asked.
     const STANDBY_PATIENCE: Duration = Duration::from_millis(200);
+
+    /// How long a small change may take where the last one was not taken: those who ask how the store is wait no longer than a
+    /// second for all of it.
+    const TRIAL_PATIENCE: Duration = Duration::from_millis(500);
 
     /// Opens the database and brings its schema up to date; any number of instances may do so at once on PostgreSQL.
     ///
@@ -179,6 +183,11 @@ impl Db {
         examined
     }
 
+    /// Whether [`open`](Self::open) would change the schema.
+    pub(crate) async fn is_behind(conn: &mut Conn) -> Result<bool, StoreError> {
+        migrations::needed(conn).await
+    }
+
     async fn examined(&self) -> Result<Examined, StoreError> {
         let mut conn = self.reader().await?;
         let plan = migrations::plan(Some(&mut conn)).await?;
@@ -192,7 +201,8 @@ impl Db {
         })
     }
 
-    async fn connect(options: &DbOptions) -> Result<Self, StoreError> {
+    /// The database as it is.
+    pub(crate) async fn connect(options: &DbOptions) -> Result<Self, StoreError> {
         let engine = match &options.location {
             Location::File { path, synchronous } => {
                 let pools =
@@ -227,7 +237,8 @@ impl Db {
         if !self.writes.are_failing() {
             return Ok(());
         }
-        self.try_to_write().await.map_err(|error| {
+        let tried = timeout(Self::TRIAL_PATIENCE, self.try_to_write()).await;
+        tried.unwrap_or(Err(StoreError::Deadline)).map_err(|error| {
             let why = match &error {
                 // Its own words would say that the database does not answer.
                 StoreError::Unavailable(cause) => cause.to_string(),

@@ -1,5 +1,7 @@
 use crate::{Store, host, on, on_both, user};
-use jarvis_store::{Db, DbOptions, Host, Location, PostgresOptions, SCHEMA_VERSION, StoreError};
+use jarvis_store::{
+    Db, DbOptions, Host, Location, PostgresOptions, SCHEMA_VERSION, StoreError, series,
+};
 use jarvis_testkit::services::{Postgres, free_port};
 
 on_both![
@@ -197,6 +199,7 @@ async fn of_several_servers_the_primary_is_found_and_a_standby_alone_refused() {
     };
     let db = open(vec![host(&standby), host(&primary)]).await.unwrap();
     user(&db, "enzo@example.org").await;
+    standby.catch_up(&primary);
     let error = open(vec![host(&standby)]).await.unwrap_err();
     assert!(matches!(error, StoreError::NoPrimary), "{error:?}");
 }
@@ -247,4 +250,57 @@ async fn a_migration_that_does_more_than_add_raises_the_floor() {
     }
     let good = "CREATE TABLE new (x BIGINT NOT NULL);\nALTER TABLE users ADD COLUMN kind TEXT NOT NULL DEFAULT '';\n";
     assert_eq!(takes_away(good), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_series_want_their_rights_before_anything_is_changed() {
+    let server = Postgres::shared();
+    let database = server.create_database();
+    let guest = database.replace("test", "guest");
+    assert_ne!(guest, database);
+    let owner = on(server, &database);
+    let as_guest = DbOptions::new(Location::Postgres(PostgresOptions {
+        user: guest.clone(),
+        ..owner.clone()
+    }));
+    server.psql(
+        &database,
+        &format!(
+            "CREATE ROLE {guest} LOGIN PASSWORD '{}'",
+            Postgres::PASSWORD
+        ),
+    );
+    let refused = async |what: &str| {
+        let error = series::require_rights(&as_guest).await.unwrap_err();
+        assert!(matches!(error, StoreError::NoRight { .. }), "{error:?}");
+        let sentence = jarvis_domain::sentence(&error);
+        for part in [&*guest, &database, what] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    };
+    let tables = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'";
+    refused("make and change tables").await;
+    assert_eq!(server.psql(&database, tables), "0");
+
+    // With the right it passes, before the tables are there and after.
+    let grant = |what: &str| server.psql(&database, &format!("GRANT {what} TO {guest}"));
+    grant("CREATE ON SCHEMA public");
+    series::require_rights(&as_guest).await.unwrap();
+    assert_eq!(server.psql(&database, tables), "0");
+
+    // Tables of somebody else: what is missing there cannot be added, and nothing written without rights.
+    Db::open(&DbOptions::new(Location::Postgres(owner)))
+        .await
+        .unwrap()
+        .close()
+        .await;
+    grant("SELECT ON ALL TABLES IN SCHEMA public");
+    refused("write to the tables of the series").await;
+    grant("INSERT, DELETE ON series_answers, series_nodes");
+    series::require_rights(&as_guest).await.unwrap();
+    server.psql(
+        &database,
+        "DELETE FROM _sqlx_migrations WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)",
+    );
+    refused("make and change tables").await;
 }
