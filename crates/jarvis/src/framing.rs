@@ -7,11 +7,61 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
 };
+use memchr::memchr;
+use std::mem;
 
-/// The answer to a request that can be read in two ways; `None`: it cannot. `head` is how it came, and empty where that is
-/// not known, because several requests came at once: then hyper's way holds, which closes behind a request with both.
-pub(crate) fn refusal<B>(request: &Request<B>, head: &[u8]) -> Option<Response<Body>> {
-    is_ambiguous(request.headers(), head).then(|| {
+/// What the head of the next request has said so far, as it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    /// A line whose end has not come yet.
+    part: Vec<u8>,
+    /// Empty lines may come before a request; the one behind its headers is its head's end.
+    begun: bool,
+    ended: bool,
+    /// Lines that say how long the body is.
+    lengths: usize,
+}
+
+impl Head {
+    /// The client has said this.
+    pub(crate) fn hear(&mut self, mut bytes: &[u8]) {
+        while !self.ended {
+            let Some(end) = memchr(b'\n', bytes) else {
+                self.part.extend_from_slice(bytes);
+                return;
+            };
+            if self.part.is_empty() {
+                self.line(&bytes[..end]);
+            } else {
+                let mut line = mem::take(&mut self.part);
+                line.extend_from_slice(&bytes[..end]);
+                self.line(&line);
+            }
+            bytes = &bytes[end + 1..];
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            self.ended = self.begun;
+            return;
+        }
+        self.begun = true;
+        self.lengths += usize::from(says_length(line));
+    }
+}
+
+fn says_length(line: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    line.split_at_checked(NAME.len())
+        .is_some_and(|(name, value)| value.starts_with(b":") && name.eq_ignore_ascii_case(NAME))
+}
+
+/// The answer to a request that can be read in two ways; `None`: it cannot. `head` is what was heard of it, and nothing where
+/// several requests came at once: then hyper's way holds, which closes behind a request with both.
+pub(crate) fn refusal<B>(request: &Request<B>, head: &Head) -> Option<Response<Body>> {
+    is_ambiguous(request.headers(), head.lengths).then(|| {
         let why = "The end of this request can be read in two ways: say either one Content-Length or \
                    `Transfer-Encoding: chunked`.";
         let shape = Shape::of(request.uri().path());
@@ -22,29 +72,12 @@ pub(crate) fn refusal<B>(request: &Request<B>, head: &[u8]) -> Option<Response<B
     })
 }
 
-fn is_ambiguous(headers: &HeaderMap, head: &[u8]) -> bool {
+/// `lengths`: how many lines of the head say how long the body is.
+fn is_ambiguous(headers: &HeaderMap, lengths: usize) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
     match (codings.next(), codings.next()) {
-        (None, _) => headers.contains_key(header::CONTENT_LENGTH) && lengths(head) > 1,
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            lengths(head) > 0
-        }
+        (None, _) => lengths > 1,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => lengths > 0,
         _ => true,
     }
-}
-
-/// How many lines of a head say how long the body is.
-fn lengths(head: &[u8]) -> usize {
-    const NAME: &[u8] = b"content-length";
-    let lines = head.split(|byte| *byte == b'\n');
-    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    // Empty lines may come before a request; the one behind its headers is its head's end.
-    let of_head = lines
-        .skip_while(|line| line.is_empty())
-        .take_while(|line| !line.is_empty());
-    let says = |line: &&[u8]| {
-        line.split_at_checked(NAME.len())
-            .is_some_and(|(name, value)| name.eq_ignore_ascii_case(NAME) && value.starts_with(b":"))
-    };
-    of_head.filter(says).count()
 }

@@ -263,7 +263,7 @@ impl Service<Request<Incoming>> for Exchange {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if let Some(refused) = framing::refusal(&request, &self.seam.head()) {
+        if let Some(refused) = framing::refusal(&request, &self.seam.take_head()) {
             return ready(Ok(self.seam.answered(refused, false))).boxed();
         }
         let open = long::may_stay(&request);

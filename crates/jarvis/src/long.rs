@@ -3,7 +3,7 @@
 //! needs no buffer, where hyper keeps two of 8 KiB, and a piece goes through fewer hands. At the body's end the connection
 //! is hyper's again.
 
-use crate::connection::Connection;
+use crate::{connection::Connection, framing::Head};
 use axum::body::{Body, Bytes};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
@@ -12,7 +12,7 @@ use hyper::{
 };
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -27,8 +27,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 pub(crate) struct Seam {
     /// The request was read to its end: what follows on the connection is another.
     read: AtomicBool,
-    /// What has come of the next request, as it came.
-    head: Mutex<Vec<u8>>,
+    /// What has come of the next request's head.
+    head: Mutex<Head>,
     /// The body, while hyper writes it and it may be taken over.
     body: Mutex<Option<Body>>,
     /// It had nothing more when hyper last asked.
@@ -53,16 +53,16 @@ impl Seam {
     /// The client has said this.
     pub(crate) fn heard(&self, bytes: &[u8]) {
         if self.read.load(Relaxed) {
-            self.coming().extend_from_slice(bytes);
+            self.head().hear(bytes);
         }
     }
 
-    /// The head of a request that is there now, as it came, and what came together with it.
-    pub(crate) fn head(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.coming())
+    /// What the head of the request said that is there now.
+    pub(crate) fn take_head(&self) -> Head {
+        mem::take(&mut *self.head())
     }
 
-    fn coming(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn head(&self) -> MutexGuard<'_, Head> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
