@@ -135,13 +135,17 @@ async fn rotate(
     let successor_of = match row.moment_or_null("used_at")? {
         None if row.moment("expires_at")? <= now => return Ok(Rotation::Refused),
         None => {
-            let text = "UPDATE refresh_tokens SET used_at = $1 WHERE session_id = $2 AND created_at = $3 AND used_at IS NULL";
-            let values = args![now, session, row.moment("created_at")?];
+            // Its siblings have been spent since they were made: only what was presented may come again.
+            let text = "UPDATE refresh_tokens SET used_at = CASE WHEN token_hash = $1 THEN $2 ELSE created_at END WHERE session_id = $3 AND created_at = $4 AND used_at IS NULL";
+            let values = args![token_hash, now, session, row.moment("created_at")?];
             tx.execute("use_refresh_token", text, values).await?;
             now
         }
+        // A clock that was set back makes the grace no longer.
         Some(spent_at)
-            if now.since(spent_at) < GRACE && has_unused(tx, session, spent_at).await? =>
+            if now.since(spent_at) < GRACE
+                && spent_at.since(now) < GRACE
+                && has_unused(tx, session, spent_at).await? =>
         {
             spent_at
         }

@@ -7,6 +7,7 @@ on_both![
     an_address_is_taken_once_and_an_invitation_used_once,
     a_refresh_token_that_comes_twice_revokes_its_family,
     a_token_spent_just_now_may_come_again,
+    a_copied_token_makes_no_second_line,
     of_two_that_renew_at_once_both_are_served,
     expired_unknown_and_signed_out_tokens_are_refused,
 ];
@@ -124,8 +125,8 @@ async fn a_token_spent_just_now_may_come_again(store: Store) {
     assert_eq!(rotate("t1", "lost too", 5).await, rotated);
     assert_eq!(rotate("t1", "t2", 10).await, rotated);
     assert_eq!(rotate("t2", "t3", 20).await, rotated);
-    // The first of the siblings that was used has spent them all.
-    assert_eq!(rotate("lost", "x", 30).await, reused);
+    // The first of the siblings that was used has spent them all, and they were not presented a moment ago.
+    assert_eq!(rotate("lost", "x", 21).await, reused);
     assert!(!db.session_is_live(session).await.unwrap());
 
     let session = db.create_session(enzo.id, "u1", NOW, after(99)).await;
@@ -134,6 +135,45 @@ async fn a_token_spent_just_now_may_come_again(store: Store) {
     assert_eq!(rotate("u1", "u2", 1).await, rotated);
     let late = rotate("u1", "x", 11).await;
     assert_eq!(late, Rotation::Reused { session, user }, "10 s are over");
+
+    let session = db.create_session(enzo.id, "v1", NOW, after(99)).await;
+    let session = session.unwrap();
+    let rotated = Rotation::Rotated { session, user };
+    assert_eq!(rotate("v1", "v2", 50).await, rotated);
+    let early = rotate("v1", "x", 40).await;
+    let reused = Rotation::Reused { session, user };
+    assert_eq!(early, reused, "the clock was set back");
+}
+
+/// Whoever copied a token goes on beside its owner for one renewal at most, however well they time it.
+async fn a_copied_token_makes_no_second_line(store: Store) {
+    let db = store.open().await;
+    let enzo = user(&db, "enzo@example.org").await;
+    for thief_first in [false, true] {
+        let token = |name: &str| format!("{name} {thief_first}");
+        let session = db
+            .create_session(enzo.id, &token("t"), NOW, after(99))
+            .await
+            .unwrap();
+        let rotate = async |old: &str, new: &str, seconds: i64| {
+            let (old, new) = (token(old), token(new));
+            let made = db.rotate_refresh_token(&old, &new, after(seconds), after(99));
+            made.await.unwrap()
+        };
+        let (session, user) = (session, enzo.id);
+        let rotated = Rotation::Rotated { session, user };
+        assert_eq!(rotate("t", "owner", 1).await, rotated);
+        assert_eq!(rotate("t", "thief", 3).await, rotated);
+        let (first, second) = if thief_first {
+            ("thief", "owner")
+        } else {
+            ("owner", "thief")
+        };
+        assert_eq!(rotate(first, "next", 13).await, rotated);
+        let found_out = rotate(second, "x", 15).await;
+        assert_eq!(found_out, Rotation::Reused { session, user });
+        assert_eq!(rotate("next", "x", 16).await, Rotation::Refused);
+    }
 }
 
 async fn of_two_that_renew_at_once_both_are_served(store: Store) {
