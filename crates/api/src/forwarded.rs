@@ -29,6 +29,8 @@ pub(crate) fn client(options: &Options, headers: &HeaderMap, extensions: &Extens
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|address| address.trim().parse::<IpAddr>().ok())
+        // A proxy that listens on IPv6 writes 192.0.2.1 as ::ffff:192.0.2.1.
+        .map(|address| address.to_canonical())
         .rfind(|address| !options.trusted_proxies.contains(address))
         .unwrap_or(peer)
 }
@@ -116,6 +118,8 @@ mod tests {
         assert!(!is_https(&options(), &forged, &stranger));
         assert_eq!(client(&options(), &forged, &proxy).to_string(), "5.6.7.8");
         assert!(is_https(&options(), &forged, &proxy));
+        let mapped = headers(&[("x-forwarded-for", "::ffff:5.6.7.8, ::ffff:10.0.0.1")]);
+        assert_eq!(client(&options(), &mapped, &proxy).to_string(), "5.6.7.8");
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Limits {
 
     async fn request_from(&self, client: IpAddr) -> Result<(), Problem> {
         match &self.requests_from {
-            Some(requests) => requests.count(&network(client).to_string()).await,
+            Some(requests) => requests.count(&network(client)).await,
             None => Ok(()),
         }
     }
@@ -89,13 +89,13 @@ impl Requests {
     }
 }
 
-/// Who has one IPv6 address has all of its network.
-fn network(client: IpAddr) -> IpAddr {
+/// What an address is counted by: who has one IPv6 address has all of its network.
+pub(crate) fn network(client: IpAddr) -> String {
     match client {
-        IpAddr::V4(_) => client,
+        IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => {
             let bits = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(bits))
+            Ipv6Addr::from_bits(bits).to_string()
         }
     }
 }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_one_network_are_one() {
-        let of = |address: &str| network(address.parse().unwrap()).to_string();
+        let of = |address: &str| network(address.parse().unwrap());
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(of("2001:db8:1:2::9"), of("2001:db8:1:2:3:4:5:6"));
         assert_ne!(of("2001:db8:1:3::9"), of("2001:db8:1:2::9"));

@@ -13,6 +13,7 @@ use crate::{
     app::App,
     forwarded,
     json::Json,
+    limits,
     options::{Options, Registration, SetUp},
     problem::{Problem, ProblemBody},
 };
@@ -88,7 +89,7 @@ impl Origin {
 
     /// Takes one of the tries that an address has.
     async fn take_try(&self, app: &App) -> Result<(), Problem> {
-        let client = self.client.to_string();
+        let client = limits::network(self.client);
         let tried = app.limits.address.take(&client).await;
         tried.map_err(Problem::too_many)
     }
@@ -338,7 +339,7 @@ pub(crate) async fn refresh(
     match rotation {
         Rotation::Rotated { session, user } => {
             // Many who are signed in may share an address: only what fails counts.
-            let client = origin.client.to_string();
+            let client = limits::network(origin.client);
             app.limits.address.give_back(&client).await;
             let access = app.tokens.issue(user, session)?;
             Ok(granted(&app, StatusCode::OK, access, &new, origin.https))
