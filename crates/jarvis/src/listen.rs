@@ -328,7 +328,11 @@ impl Stage {
 mod tests {
     use super::*;
     use crate::guard::Guard;
-    use axum::{Router, extract::ConnectInfo, routing::get};
+    use axum::{
+        Router,
+        extract::ConnectInfo,
+        routing::{get, post},
+    };
     use futures_util::{
         StreamExt as _,
         future::try_join_all,
@@ -364,6 +368,7 @@ mod tests {
             "/peer",
             get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
         );
+        let router = router.route("/unread", post(async || "not read"));
         let router = router.route("/big", get(|| async { vec![b'x'; 64 << 20] }));
         let endless = || Body::from_stream(repeat(Ok::<_, Infallible>("more")).then(later));
         let router = router.route("/endless", get(move || async move { endless() }));
@@ -400,7 +405,8 @@ mod tests {
         };
         Router::new()
             .route("/slowly", get(slowly))
-            .route("/pieces", get(pieces).post(pieces))
+            .route("/pieces", get(pieces).post(move |_: Bytes| pieces()))
+            .route("/hasty", post(pieces))
             .route("/broken", get(broken))
             .route("/flood", get(flood))
     }
@@ -484,7 +490,7 @@ mod tests {
         let hidden = "GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
         let length = hidden.len();
         let request =
-            format!("POST /pieces HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+            format!("POST /hasty HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -718,6 +724,17 @@ mod tests {
             GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
         let answers = exchange(address, request).await;
         assert_eq!(answers.matches("HTTP/1.1").count(), 2, "{answers}");
+    }
+
+    /// The head behind such a body would not be heard.
+    #[tokio::test]
+    async fn a_request_whose_body_nobody_reads_is_the_last() {
+        let (address, _lifecycle) = start(Duration::from_mins(1));
+        let request = b"POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+        let again = b"GET /peer HTTP/1.1\r\nHost: a\r\n\r\n";
+        let answers = exchange(address, &[&request[..], again].concat()).await;
+        assert!(answers.contains("connection: close"), "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
     body::{Body as HttpBody, Frame, SizeHint},
-    header,
+    header::{self, HeaderValue},
 };
 use std::{
     io::{self, IoSlice},
@@ -78,12 +78,16 @@ impl Seam {
     /// The answer as hyper is to write it: `open` says whether its body may be taken over.
     pub(crate) fn answered(
         self: &Arc<Self>,
-        answer: Response<Body>,
+        mut answer: Response<Body>,
         open: bool,
     ) -> Response<Answer> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             // No other request follows.
             self.read.store(false, Relaxed);
+        } else if !self.read.load(Relaxed) {
+            // Nobody reads the rest of the request, so the next one's head would not be heard.
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
         }
         if !(open && is_open(&answer)) {
             return answer.map(Answer::Kept);

@@ -4,7 +4,7 @@ use super::{Context, balancer};
 use anyhow::{Context as _, Result, bail};
 use jarvis_balancer::{Balancer, Catalog, NodeName, NodeSpec, Options, Transport};
 use jarvis_config::{Loaded, NodeEntry};
-use std::num::NonZeroU32;
+use std::{net::IpAddr, num::NonZeroU32};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where an Ollama listens unless told otherwise.
@@ -94,10 +94,14 @@ impl Nodes {
 /// Whether it names the Ollama of this machine.
 fn is_local_ollama(entry: &NodeEntry) -> bool {
     let authority = entry.authority();
-    matches!(
-        authority.as_deref(),
-        Some("127.0.0.1:11434" | "localhost:11434")
-    )
+    let Some((host, "11434")) = authority.as_deref().and_then(|text| text.rsplit_once(':')) else {
+        return false;
+    };
+    let plain = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || plain
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn slots(loaded: &Loaded) -> Option<NonZeroU32> {
@@ -145,7 +149,8 @@ mod tests {
         for listed in [
             "http://127.0.0.1:11434",
             "http://127.0.0.1/",
-            "http://localhost",
+            "http://LocalHost",
+            "http://[::1]:11434",
         ] {
             assert_eq!(names(listed, true).len(), 1, "{listed}");
         }
