@@ -64,8 +64,9 @@ pub(crate) struct Server {
     pub(crate) waited: Duration,
 }
 
-/// A slot on a node, with what was expected of it and the connection that the answer comes on. Every lease ends in exactly one of three ways: [`Lease::finish`],
-/// [`Lease::fail`], or by being dropped, which means that the client has left.
+/// A slot on a node, with what was expected of it and the connection that the answer comes on. A lease ends once: by
+/// [`Lease::finish`], [`Lease::fail`], [`Lease::turned_away`], [`Lease::refuse`], or by being dropped, which means that the
+/// client has left.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) node: Arc<Node>,
