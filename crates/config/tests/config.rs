@@ -121,8 +121,8 @@ fn mistakes_about_nodes_name_the_node() {
     let long = "n".repeat(256);
     for (urls, expected) in [
         (
-            "{ url = 'http://a', weigth = 2 }",
-            "`nodes.urls`, entry 2, `weigth`: unknown key; did you mean `weight`?",
+            "{ url = 'http://a', weights = 2 }",
+            "`nodes.urls`, entry 2, `weights`: unknown key; did you mean `weight`?",
         ),
         (
             "{ url = 'http://a', slots = 'many' }",
