@@ -121,11 +121,7 @@ async fn a_node_that_lets_nobody_in_is_replaced_after_a_time_of_its_own() {
     served.started.balancer.remove_node("good");
     for dialect in crate::dialect::ALL {
         let answer = served.post(dialect.path(), &dialect.streamed()).await;
-        let words = if dialect.is_openai() {
-            answer.openai_error(503)
-        } else {
-            answer.ollama_error(503)
-        };
+        let words = answer.error(dialect, 503);
         assert!(words.contains("'m:latest'"), "{words}");
         assert!(!answer.header("retry-after").is_empty());
     }

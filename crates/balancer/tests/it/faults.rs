@@ -133,11 +133,7 @@ async fn when_no_other_node_is_there_the_failure_is_told_and_the_next_request_se
     for dialect in ALL {
         one.script([Step::Cut]);
         let answer = served.post(dialect.path(), &dialect.streamed()).await;
-        let words = if dialect.is_openai() {
-            answer.openai_error(503)
-        } else {
-            answer.ollama_error(503)
-        };
+        let words = answer.error(dialect, 503);
         assert!(words.contains("'a'"), "{words}");
         assert!(!answer.header("retry-after").is_empty());
         answers(&served).await;

@@ -346,15 +346,8 @@ async fn errors_have_the_shape_of_their_dialect() {
     let served = serve(options, vec![spec("a", &node)]).await;
     for dialect in ALL {
         let post = async |body: &str| served.post(dialect.path(), body).await;
-        let words = |answer: crate::web::Answer, status| {
-            if dialect.is_openai() {
-                answer.openai_error(status)
-            } else {
-                answer.ollama_error(status)
-            }
-        };
         let absent = post(&dialect.asking("absent", true, &Value::Null)).await;
-        assert!(words(absent, 404).contains("absent"));
+        assert!(absent.error(dialect, 404).contains("absent"));
         for bad in [
             "{not json",
             "[]",
@@ -362,10 +355,10 @@ async fn errors_have_the_shape_of_their_dialect() {
             r#"{"model":7}"#,
             r#"{"model":"a\u0000b"}"#,
         ] {
-            assert!(!words(post(bad).await, 400).is_empty());
+            assert!(!post(bad).await.error(dialect, 400).is_empty());
         }
         let long = json!({"model": "m", "prompt": "x".repeat(1000)}).to_string();
-        assert!(words(post(&long).await, 413).contains("1000"));
+        assert!(post(&long).await.error(dialect, 413).contains("1000"));
     }
     assert!(node.heard().is_empty(), "none of this concerns a node");
     assert_eq!(
@@ -415,11 +408,7 @@ async fn a_nodes_own_refusal_comes_through() {
             "this model does not support tools".into(),
         )]);
         let answer = served.post(dialect.path(), &dialect.streamed()).await;
-        let words = if dialect.is_openai() {
-            answer.openai_error(400)
-        } else {
-            answer.ollama_error(400)
-        };
+        let words = answer.error(dialect, 400);
         assert_eq!(words, "this model does not support tools");
         assert_eq!(answer.node(), "a");
     }
@@ -589,11 +578,7 @@ async fn packed_requests_are_not_unpacked() {
         let headers = [("content-encoding", "gzip")];
         let client = served.send("POST", dialect.path(), &headers, PACKED).await;
         let answer = client.end().await;
-        let words = if dialect.is_openai() {
-            answer.openai_error(400)
-        } else {
-            answer.ollama_error(400)
-        };
+        let words = answer.error(dialect, 400);
         assert!(!words.is_empty());
     }
     assert!(node.heard().is_empty(), "{:?}", node.heard());

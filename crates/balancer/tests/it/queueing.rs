@@ -283,11 +283,7 @@ async fn a_full_queue_says_so_in_every_dialect_and_empties() {
     }
     for dialect in crate::dialect::ALL {
         let answer = served.post(dialect.path(), &dialect.streamed()).await;
-        let words = if dialect.is_openai() {
-            answer.openai_error(503)
-        } else {
-            answer.ollama_error(503)
-        };
+        let words = answer.error(dialect, 503);
         assert!(words.contains("busy"), "{words}");
         assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
     }

@@ -1,6 +1,6 @@
 //! The balancer behind real sockets, and a client that shows what came byte by byte.
 
-use crate::{Started, start_with};
+use crate::{Started, dialect::Dialect, start_with};
 use axum::{
     Router,
     extract::{ConnectInfo, Request},
@@ -329,7 +329,16 @@ impl Answer {
         self.header("x-jarvis-node")
     }
 
-    /// It is an error of this status in the shape of Ollama's dialect; gives its words.
+    /// It is an error of this status in the shape of `dialect`; gives its words.
+    pub(crate) fn error(&self, dialect: Dialect, status: u16) -> String {
+        if dialect.is_openai() {
+            self.openai_error(status)
+        } else {
+            self.ollama_error(status)
+        }
+    }
+
+    /// The same in Ollama's.
     pub(crate) fn ollama_error(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self:?}");
         let body = self.json();
